@@ -1,0 +1,65 @@
+"""A run's events: append-only, one flat JSON object a line, written by rank 0 only.
+
+Light: no torch. Codes and values, never sentences. NaN and infinities are written as Python's
+json writes them and read back the same.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+Event = dict[str, Any]
+Outcome = Literal["completed", "stopped", "failed"]
+Stage = Literal["starting", "loading_model", "preparing_data", "training", "evaluating", "saving"]
+
+
+class EventLog:
+    """Appends events to `path`; a line is written in one call, so readers see whole lines or a torn last one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        _end_torn_line(path)
+
+    def append(self, event: str, **values: Any) -> None:
+        line = json.dumps({"event": event, "time": round(time.time(), 3), **values}, ensure_ascii=False)
+        with self._path.open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+
+    def stage(self, stage: Stage, **values: Any) -> None:
+        self.append("stage", stage=stage, **values)
+
+
+def _end_torn_line(path: Path) -> None:
+    """A killed writer may leave half a line; the next one must not be glued to it."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """The complete events after byte `offset`, and the offset to go on from.
+
+    A missing file has no events; lines that are not JSON objects (torn or corrupt) are passed over.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    events = (_parsed(line) for line in data[:end].splitlines())
+    return [event for event in events if event is not None], offset + end
+
+
+def _parsed(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None

@@ -1,0 +1,325 @@
+"""Every problem a user can cause or meet, once, in both languages: what was given and what to do.
+
+Light: no torch. Events carry `code` and values; whoever shows them picks the language.
+"""
+
+import json
+import string
+from typing import Any, Literal, get_args
+
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+
+# code -> (en, zh). {label} is a setting's or a field's label in the reader's language.
+SENTENCES: dict[str, tuple[str, str]] = {
+    "setting_missing": (
+        "{label}: nothing given. Fill it in.",
+        "{label}：没有填写。请填写。",
+    ),
+    "setting_not_number": (
+        "{label}: got {value}, which is not a number. Write a number such as {example}.",
+        "{label}：给出的是 {value}，不是数字。请填写数字，例如 {example}。",
+    ),
+    "setting_not_integer": (
+        "{label}: got {value}, which is not a whole number. Write a whole number such as {example}.",
+        "{label}：给出的是 {value}，不是整数。请填写整数，例如 {example}。",
+    ),
+    "setting_not_boolean": (
+        "{label}: got {value}. Write true or false.",
+        "{label}：给出的是 {value}。请填写 true 或 false。",
+    ),
+    "setting_not_text": (
+        "{label}: got {value}, which is not text. Write text.",
+        "{label}：给出的是 {value}，不是文字。请填写文字。",
+    ),
+    "setting_range": (
+        "{label}: got {value}. It must be {range}.",
+        "{label}：给出的是 {value}。取值须 {range}。",
+    ),
+    "setting_choice": (
+        "{label}: got {value}. Choose one of: {choices}.",
+        "{label}：给出的是 {value}。请从中选择：{choices}。",
+    ),
+    "setting_unknown": (
+        "Setting {key} (value {value}) is not supported: remove it{suggestion}.",
+        "不支持设置 {key}（值 {value}），请删去{suggestion}。",
+    ),
+    "setting_conflict": (
+        "Can't use both {first} and {second}. Choose one.",
+        "{first} 与 {second} 不能同时使用。请只留一个。",
+    ),
+    "setting_needs": (
+        "{first} has no effect without {second}. Set {second} or remove {first}.",
+        "没有 {second} 时 {first} 不起作用。请设置 {second}，或删去 {first}。",
+    ),
+    "yaml_broken": (
+        "Settings file {path} is not valid YAML (line {line}): {detail}",
+        "设置文件 {path} 不是有效的 YAML（第 {line} 行）：{detail}",
+    ),
+    "yaml_not_mapping": (
+        "Settings file {path} holds a {kind}, not `key: value` lines. Choose a file saved by Save arguments.",
+        "设置文件 {path} 的内容是 {kind}，不是 `键: 值`。请选择“保存训练参数”所存的文件。",
+    ),
+    "file_missing": (
+        "{label}: there is no file {path}. Check the path.",
+        "{label}：文件 {path} 不存在。请检查路径。",
+    ),
+    "file_unreadable": (
+        "{label}: cannot read {path} ({detail}). Check its permissions.",
+        "{label}：无法读取 {path}（{detail}）。请检查权限。",
+    ),
+    "json_broken": (
+        "{label}: not valid JSON at line {line}, column {column}: {detail}. Correct it.",
+        "{label}：第 {line} 行第 {column} 列不是有效的 JSON：{detail}。请改正。",
+    ),
+    "extra_not_object": (
+        '{label}: got {value}. Write a JSON object such as {{"weight_decay": 0.01}}.',
+        '{label}：给出的是 {value}。请填写 JSON 对象，例如 {{"weight_decay": 0.01}}。',
+    ),
+    "extra_has_control": (
+        "{label}: {key} has its own control on the page. Set it there.",
+        "{label}：{key} 在页面上有自己的控件。请在那里设置。",
+    ),
+    "model_missing": (
+        "{label}: nothing given. Choose a model or type the path of a model folder.",
+        "{label}：没有填写。请选择模型，或填写模型文件夹的路径。",
+    ),
+    "model_not_found": (
+        "{label}: there is no folder {path}. Check the path.",
+        "{label}：文件夹 {path} 不存在。请检查路径。",
+    ),
+    "model_not_a_model": (
+        "{label}: folder {path} is no model: {missing} is missing. Choose a folder with config.json, "
+        "a tokenizer and safetensors weights.",
+        "{label}：文件夹 {path} 不是模型：缺少 {missing}。请选择含有 config.json、分词器和 safetensors 权重的文件夹。",
+    ),
+    "model_config_broken": (
+        "{label}: {path} cannot be read ({detail}). Copy the model folder again.",
+        "{label}：无法读取 {path}（{detail}）。请重新复制模型文件夹。",
+    ),
+    "model_unsafe": (
+        "{label}: folder {path} has only pickle weights ({file}), which can run code when loaded. "
+        "Convert them to safetensors.",
+        "{label}：文件夹 {path} 只有 pickle 权重（{file}），加载时可能执行代码。请先转换为 safetensors。",
+    ),
+    "model_load_failed": (
+        "The model {path} could not be loaded: {detail}",
+        "模型 {path} 加载失败：{detail}",
+    ),
+    "model_architecture": (
+        "The model {path} needs architecture {architecture}, which this version does not know. "
+        "Choose another model or upgrade transformers.",
+        "模型 {path} 的架构 {architecture} 不受当前版本支持。请换一个模型，或升级 transformers。",
+    ),
+    "adapter_not_an_adapter": (
+        "{label}: {path} is no LoRA checkpoint: {missing} is missing. Choose a checkpoint from the list.",
+        "{label}：{path} 不是 LoRA 检查点：缺少 {missing}。请从列表中选择。",
+    ),
+    "adapter_mismatch": (
+        "The checkpoint {path} does not fit the model {model}: {detail}. Choose the model it was trained on.",
+        "检查点 {path} 与模型 {model} 不匹配：{detail}。请选择训练它时所用的模型。",
+    ),
+    "template_missing": (
+        "{label}: the model {path} brings no chat template. Choose one, for example chatml.",
+        "{label}：模型 {path} 没有自带对话模板。请选择一个，例如 chatml。",
+    ),
+    "template_failed": (
+        "{label}: template {template} cannot render sample {row}: {detail}",
+        "{label}：模板 {template} 无法渲染第 {row} 条样本：{detail}",
+    ),
+    "data_dir_missing": (
+        "{label}: there is no folder {path}. Check the path.",
+        "{label}：文件夹 {path} 不存在。请检查路径。",
+    ),
+    "dataset_missing": (
+        "{label}: nothing chosen. Choose at least one dataset.",
+        "{label}：没有选择。请至少选择一个数据集。",
+    ),
+    "dataset_unknown": (
+        "{label}: there is no dataset {name} in {path}. Found: {found}.",
+        "{label}：{path} 中没有数据集 {name}。现有：{found}。",
+    ),
+    "dataset_file_missing": (
+        "Dataset {name}: its file {path} does not exist. Check file_name in dataset_info.json.",
+        "数据集 {name}：文件 {path} 不存在。请检查 dataset_info.json 里的 file_name。",
+    ),
+    "dataset_outside": (
+        "Dataset {name}: {path} lies outside the data folder. Move the file into it.",
+        "数据集 {name}：{path} 在数据文件夹之外。请把文件移入其中。",
+    ),
+    "dataset_json_broken": (
+        "Dataset {name}: {path} is not valid JSON at line {line}: {detail}. Correct the file.",
+        "数据集 {name}：{path} 第 {line} 行不是有效的 JSON：{detail}。请改正文件。",
+    ),
+    "dataset_encoding": (
+        "Dataset {name}: {path} is not UTF-8 text (byte {byte}). Save it as UTF-8.",
+        "数据集 {name}：{path} 不是 UTF-8 文本（第 {byte} 字节）。请另存为 UTF-8。",
+    ),
+    "dataset_info_broken": (
+        "dataset_info.json in {path}: {detail}. Correct the file.",
+        "{path} 里的 dataset_info.json：{detail}。请改正文件。",
+    ),
+    "dataset_unsupported": (
+        "Dataset {name}: {detail} is not supported. Use a json or jsonl file.",
+        "数据集 {name}：不支持 {detail}。请使用 json 或 jsonl 文件。",
+    ),
+    "dataset_row": (
+        "Dataset {name}, row {row}: {detail}. Columns found: {columns}.",
+        "数据集 {name} 第 {row} 行：{detail}。现有的列：{columns}。",
+    ),
+    "dataset_empty": (
+        "Dataset {name} has no rows ({path}). Choose another dataset or add rows.",
+        "数据集 {name} 没有数据（{path}）。请换一个数据集或补充数据。",
+    ),
+    "all_truncated": (
+        "{label} {value} cuts every sample before its answer: nothing is left to learn. "
+        "Raise it; the shortest sample needs {needed}.",
+        "{label} {value} 把每条样本都截断在回答之前，没有可学习的内容。请调大；最短的样本需要 {needed}。",
+    ),
+    "validation_too_small": (
+        "{label} {value} leaves {train} training and {validation} validation samples of {total}. "
+        "Both need at least one.",
+        "{label} {value}：{total} 条样本分出 {train} 条训练、{validation} 条验证。两者都至少要有一条。",
+    ),
+    "output_exists": (
+        "{label}: {path} already holds a run. Resume it or choose a new folder; nothing was overwritten.",
+        "{label}：{path} 已有一次训练。请继续该训练或换一个新目录；没有覆盖任何内容。",
+    ),
+    "output_not_writable": (
+        "{label}: cannot write to {path} ({detail}). Choose another folder.",
+        "{label}：无法写入 {path}（{detail}）。请换一个目录。",
+    ),
+    "output_bad_name": (
+        "{label}: {value} cannot be a folder name here ({detail}). Use letters, digits, spaces, - and _.",
+        "{label}：{value} 不能用作这里的目录名（{detail}）。请使用文字、数字、空格、- 和 _。",
+    ),
+    "output_in_use": (
+        "{label}: a run is writing to {path} now. Abort it first or choose a new folder.",
+        "{label}：有训练正在写入 {path}。请先中断它，或换一个新目录。",
+    ),
+    "nothing_to_resume": (
+        "{label}: {path} holds no complete checkpoint to resume from. Choose a new folder.",
+        "{label}：{path} 里没有可供继续的完整检查点。请换一个新目录。",
+    ),
+    "resume_changed": (
+        "Cannot resume: {label} was {before} and is now {after}, which would be another run. Choose a new folder.",
+        "无法继续：{label} 原为 {before}，现为 {after}，已是另一次训练。请换一个新目录。",
+    ),
+    "compute_unsupported": (
+        "{label}: {value} does not work on {device}. Choose one of: {choices}.",
+        "{label}：{device} 不支持 {value}。请从中选择：{choices}。",
+    ),
+    "lora_target_unknown": (
+        "{label}: the model has no linear module named {value}. It has: {choices}.",
+        "{label}：模型没有名为 {value} 的线性模块。现有：{choices}。",
+    ),
+    "out_of_device_memory": (
+        "Out of memory on {device}. Lower the batch size or the cutoff length, or choose LoRA.",
+        "{device} 内存不足。请调小批处理大小或截断长度，或改用 LoRA。",
+    ),
+    "out_of_host_memory": (
+        "The machine ran out of memory and the process was killed. Close other programs or choose a smaller model.",
+        "机器内存不足，进程被系统终止。请关闭其他程序，或换更小的模型。",
+    ),
+    "disk_full": (
+        "No space left on the disk while writing {path}. The last complete checkpoint is kept; "
+        "free some space, then resume.",
+        "写入 {path} 时磁盘已满。最近的完整检查点仍在；请清理磁盘后继续训练。",
+    ),
+    "loss_not_finite": (
+        "The loss became {value} at step {step}. Lower the learning rate or choose bf16 or fp32.",
+        "第 {step} 步的损失变成了 {value}。请调小学习率，或改用 bf16、fp32。",
+    ),
+    "python_error": (
+        "The program failed with {kind}: {detail}. The log has the details.",
+        "程序出错：{kind}：{detail}。详情见日志。",
+    ),
+    "killed": (
+        "The process was killed from outside ({signal}). Start again, or resume from the last checkpoint.",
+        "进程被外部终止（{signal}）。请重新开始，或从最近的检查点继续。",
+    ),
+    "died": (
+        "The process ended without a word. Look at the end of the log.",
+        "进程意外结束，没有留下原因。请看日志末尾。",
+    ),
+    "machine_restarted": (
+        "The machine was restarted during the run. Resume from the last checkpoint.",
+        "训练途中机器重新启动过。请从最近的检查点继续。",
+    ),
+    "other_host": (
+        "This run belongs to machine {host}; only that machine can tell whether it is alive.",
+        "这次训练属于机器 {host}，只有那台机器能判断它是否仍在运行。",
+    ),
+    "run_unreadable": (
+        "Run {name} cannot be read: {detail}",
+        "无法读取训练 {name}：{detail}",
+    ),
+    "chat_busy": (
+        "Another reply is being written. Wait for it or press Stop.",
+        "正在生成另一条回复。请等它完成，或点击停止。",
+    ),
+    "chat_not_loaded": (
+        "No model is loaded. Load a model first.",
+        "模型未加载，请先加载模型。",
+    ),
+    "chat_too_long": (
+        "The conversation has {tokens} tokens and the model takes {limit}. Clear the history.",
+        "对话已有 {tokens} 个词元，模型最多接受 {limit} 个。请清空历史。",
+    ),
+    "chat_empty": (
+        "The message is empty. Write something.",
+        "消息是空的。请输入内容。",
+    ),
+    "chat_protocol": (
+        "The chat process was sent a request that it does not understand: {detail}",
+        "对话进程收到了无法理解的请求：{detail}",
+    ),
+}
+
+
+def _shown(value: Any, language: Language) -> Any:
+    if isinstance(value, dict) and set(LANGUAGES) <= set(value):
+        return value[language]
+    return value
+
+
+def sentence(code: str, values: dict[str, Any], language: Language) -> str:
+    """The sentence of `code` in `language`, filled with `values`.
+
+    A value may be a mapping {"en": …, "zh": …} (a label, a range). Unknown codes, as an
+    older page may meet in a newer run's events, are shown as they are.
+    """
+    if code not in SENTENCES:
+        return f"{code} {json.dumps(values, ensure_ascii=False, default=str)}"
+    text = SENTENCES[code][LANGUAGES.index(language)]
+    shown = {key: _shown(value, language) for key, value in values.items()}
+    names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
+    return text.format(**{name: shown.get(name, "?") for name in names})
+
+
+class Problem(ValueError):
+    """The user's mistake or misfortune: a `code` of SENTENCES and the values that fill it."""
+
+    def __init__(self, code: str, **values: Any) -> None:
+        assert code in SENTENCES, code
+        self.code = code
+        self.values = values
+        super().__init__(sentence(code, values, "en"))
+
+    def sentence(self, language: Language) -> str:
+        return sentence(self.code, self.values, language)
+
+
+class Problems(ValueError):
+    """Several problems found at once, in the order in which the settings are declared."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+def quoted(value: Any) -> str:
+    """`value` as shown inside a sentence: one line, at most 80 characters, in back quotes."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return f"`{text[:80]}…`" if len(text) > 80 else f"`{text}`"
