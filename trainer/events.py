@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Event = dict[str, Any]
 Outcome = Literal["completed", "stopped", "failed"]
-Stage = Literal["starting", "loading_model", "preparing_data", "training", "evaluating", "saving"]
+Stage = Literal["starting", "loading_model", "preparing_data", "training", "evaluating", "saving", "stopping"]
 
 
 class EventLog:

@@ -213,6 +213,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: the model has no linear module named {value}. It has: {choices}.",
         "{label}：模型没有名为 {value} 的线性模块。现有：{choices}。",
     ),
+    "samples_dropped": (
+        "{count} samples were left out: a cutoff length of {cutoff_len} cuts them before their answer.",
+        "{count} 条样本未参与训练：截断长度 {cutoff_len} 使其回答被全部截掉。",
+    ),
+    "samples_cut": (
+        "{count} samples were cut at {cutoff_len} tokens.",
+        "{count} 条样本在 {cutoff_len} 个词元处被截断。",
+    ),
+    "token_budget_halved": (
+        "Memory was short: forward passes now take {budget} tokens. The result does not change.",
+        "内存不足：每次前向计算改为 {budget} 个词元，结果不变。",
+    ),
     "out_of_device_memory": (
         "Out of memory on {device}. Lower the batch size or the cutoff length, or choose LoRA.",
         "{device} 内存不足。请调小批处理大小或截断长度，或改用 LoRA。",
@@ -254,6 +266,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Run {name} cannot be read: {detail}",
         "无法读取训练 {name}：{detail}",
     ),
+    "port_in_use": (
+        "Port {port} on {host} cannot be used ({detail}). Choose another: --port, or PORT=… make run.",
+        "{host} 的端口 {port} 无法使用（{detail}）。请换一个：--port，或 PORT=… make run。",
+    ),
+    "token_needed": (
+        "--no-token lets everyone in who reaches {host}. Use it with --host 127.0.0.1 only.",
+        "--no-token 会让能访问 {host} 的任何人进入。请只与 --host 127.0.0.1 一起使用。",
+    ),
     "chat_busy": (
         "Another reply is being written. Wait for it or press Stop.",
         "正在生成另一条回复。请等它完成，或点击停止。",
@@ -269,6 +289,30 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "chat_empty": (
         "The message is empty. Write something.",
         "消息是空的。请输入内容。",
+    ),
+    "chat_loading": (
+        "A model is being loaded. Wait for it or unload it.",
+        "正在加载模型。请等它完成，或点击卸载模型。",
+    ),
+    "chat_unloaded": (
+        "The model was unloaded before it was ready.",
+        "模型在加载完成前被卸载。",
+    ),
+    "chat_killed": (
+        "The chat process was killed from outside ({signal}). Load the model again; the conversation is kept.",
+        "对话进程被外部终止（{signal}）。请重新加载模型；对话仍在。",
+    ),
+    "chat_died": (
+        "The chat process ended by itself ({detail}). Load the model again; {log} may say why.",
+        "对话进程自行结束（{detail}）。请重新加载模型；原因可能在 {log} 中。",
+    ),
+    "chat_out_of_memory": (
+        "Out of memory on {device}. Clear the history, or load a smaller model.",
+        "{device} 内存不足。请清空历史，或加载更小的模型。",
+    ),
+    "chat_not_finite": (
+        "The model computes {value} instead of numbers. Choose another checkpoint, or load it as fp32.",
+        "模型算出的不是数，而是 {value}。请换一个检查点，或以 fp32 加载。",
     ),
     "chat_protocol": (
         "The chat process was sent a request that it does not understand: {detail}",

@@ -108,5 +108,8 @@ def is_adapter(folder: Path) -> bool:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run has been started in `folder`: its results must not be overwritten."""
-    return any((folder / name).exists() for name in (IDENTITY, EVENTS, CONFIG)) or has_weights(folder)
+    """Whether a run has been started in `folder`: its results must not be overwritten.
+
+    run.json alone does not count: whoever starts a trainer may write it before the trainer checks.
+    """
+    return any((folder / name).exists() for name in (EVENTS, CONFIG)) or has_weights(folder)

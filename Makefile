@@ -1,0 +1,45 @@
+# make run: the page at http://127.0.0.1:7860.  make test: every test.  make check: format, lint, types, imports.
+PYTHON ?= python3
+PORT ?= 7860
+BIN := .venv/bin
+
+.PHONY: run test fast check bench screenshots clean
+
+run: .venv/installed
+	@$(BIN)/tunedesk webui --port $(PORT) $(ARGS)
+
+test: .venv/installed-dev
+	@sh tests/install_browser.sh
+	@$(BIN)/pytest $(ARGS)
+
+fast: .venv/installed-dev
+	@$(BIN)/pytest -m "not slow and not browser" $(ARGS)
+
+check: .venv/installed-dev
+	@$(BIN)/ruff format --check app trainer tests assets
+	@$(BIN)/ruff check app trainer tests assets
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/installed-dev
+	@$(BIN)/python -m tests.bench.page
+
+screenshots: .venv/installed-dev
+	@sh tests/install_browser.sh
+	@$(BIN)/pytest -m browser tests/browser --screenshots assets/screenshots
+
+clean:
+	rm -rf .venv build *.egg-info
+
+# torch comes first and by exact version: any looser requirement pulls gigabytes of CUDA packages.
+.venv/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing Tunedesk into .venv (once; a few minutes) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing what the tests need into .venv …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,355 @@
+"""Client of the chat process: starts it, loads a model into it, streams its replies, ends it.
+
+One per page server, shared by its tabs. Never imports torch. Memory comes back because unloading ends the process.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import trainer
+from app.chat_death import oom_kills, reason
+from trainer import sampling
+from trainer.model_folder import check_adapter_folder, check_model_folder
+from trainer.problems import Problem
+
+State = Literal["unloaded", "starting", "loading", "ready", "generating", "dead"]
+Event = dict[str, Any]
+
+_ROOT = Path(trainer.__file__).resolve().parent.parent
+_END_S = 2.5
+_STOPPING_S = 5.0
+_LOG_MOST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a reply ended, and its numbers. `tokens_per_second` is decoding alone, None for less than two tokens."""
+
+    finish: Literal["stop", "length", "context", "cancelled"]
+    tokens: int = 0
+    prompt_tokens: int = 0
+    seconds: float = 0.0
+    first_token_s: float | None = None
+    tokens_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """The chat process at one moment. `seconds`: of loading, so far or in all. `problem`: why it is not ready.
+
+    After a failed change of adapter the state is ready, with the adapter before it, and `problem` set.
+    """
+
+    state: State = "unloaded"
+    stage: str | None = None
+    seconds: float = 0.0
+    model: Path | None = None
+    adapter: Path | None = None
+    device: str | None = None
+    dtype: str | None = None
+    memory_gib: float | None = None
+    pid: int | None = None
+    problem: Problem | None = None
+
+
+class ChatProcess:
+    """Safe to use from several threads. Whatever becomes of the process, `load` works again."""
+
+    def __init__(self, log: Path, command: Sequence[str] = (sys.executable, "-m", "trainer.chat")) -> None:
+        """`log` receives what the process writes to stderr."""
+        self._log, self._command = log, command
+        self._lock = threading.Condition(threading.RLock())
+        self._changing = threading.RLock()  # One load or unload begins at a time; taken before `_lock`.
+        self._status = Status()
+        self._wanted: tuple[Path, str] | None = None  # Model and type of the process at hand.
+        self._worker: _Worker | None = None
+        self._loading: Future[Status] | None = None
+        self._load_began = 0.0
+        self._replies = 0
+        self._reply: _Reply | None = None
+
+    @property
+    def status(self) -> Status:
+        with self._lock:
+            if self._status.state in ("starting", "loading"):
+                return replace(self._status, seconds=time.monotonic() - self._load_began)
+            return self._status
+
+    def load(
+        self, model: str | Path, adapter: str | Path | None = None, template: str = "auto", dtype: str = "auto"
+    ) -> Status:
+        """`begin_load`, waited for. Raises Problem when it fails, chat_unloaded when someone unloads meanwhile."""
+        return self.begin_load(model, adapter, template, dtype).result()
+
+    def begin_load(
+        self, model: str | Path, adapter: str | Path | None = None, template: str = "auto", dtype: str = "auto"
+    ) -> "Future[Status]":
+        """Starts loading and returns at once; `status` follows it.
+
+        With the same model and type at hand only the adapter changes. Raises Problem, leaving all as it
+        was, for a folder that cannot be right, chat_busy while a reply is written, chat_loading while loading.
+        """
+        model = check_model_folder(model).absolute()
+        adapter = check_adapter_folder(adapter).absolute() if adapter else None
+        with self._changing:
+            with self._lock:
+                self._wait_for_abandoned_reply()
+                if self._status.state in ("starting", "loading"):
+                    raise Problem("chat_loading")
+                if self._status.state == "generating":
+                    raise Problem("chat_busy")
+            if self._worker is not None and self._wanted != (model, dtype):
+                self.unload()
+            with self._lock:
+                return self._send_load(model, adapter, template, dtype)
+
+    def generate(self, messages: list[dict[str, Any]], **values: Any) -> Iterator[str | Done]:
+        """Text as it comes, then one Done. Closing the generator early ends the reply in the process too.
+
+        `values`: Sampling's, and skip_special_tokens, enable_thinking. Raises Problem: chat_not_loaded,
+        chat_busy, a value out of range, what the model meets, or why the process died.
+        """
+        sampling.parse(values)
+        reply = self._begin_reply(messages, values)
+        try:
+            while True:
+                part = reply.parts.get()
+                if isinstance(part, Problem):
+                    raise part
+                yield part
+                if isinstance(part, Done):
+                    return
+        finally:
+            with self._lock:
+                if self._reply is reply:
+                    self.stop()
+
+    def stop(self) -> None:
+        """Ends the reply being written, if any: its generator gives Done("cancelled"), and its text stays."""
+        with self._lock:
+            if self._reply is not None and self._worker is not None:
+                self._reply.stopping = True
+                self._worker.send({"op": "stop"})
+
+    def unload(self) -> None:
+        """Ends the process, whatever it does, and returns when it is gone. A reply in the making ends as cancelled."""
+        with self._changing:
+            with self._lock:
+                worker, self._worker = self._worker, None
+                self._status = Status()
+                self._end_reply(Done("cancelled"))
+                self._end_loading(Problem("chat_unloaded"))
+            if worker is not None:
+                worker.end()
+
+    # Below: with the lock held.
+
+    def _send_load(self, model: Path, adapter: Path | None, template: str, dtype: str) -> "Future[Status]":
+        self._load_began = time.monotonic()
+        self._loading = future = Future[Status]()
+        if self._worker is None:
+            self._worker = _Worker(self._command, self._log, self._on_event, self._on_end)
+            self._wanted = (model, dtype)
+            self._status = Status("starting", "starting", pid=self._worker.pid, model=model, adapter=adapter)
+        else:
+            self._status = replace(self._status, state="loading", stage=None, problem=None)
+        self._worker.send(
+            {
+                "op": "load",
+                "model": str(model),
+                "adapter": str(adapter) if adapter else None,
+                "template": template,
+                "dtype": dtype,
+            }
+        )
+        return future
+
+    def _begin_reply(self, messages: list[dict[str, Any]], values: dict[str, Any]) -> "_Reply":
+        with self._lock:
+            self._wait_for_abandoned_reply()
+            if self._status.state == "generating":
+                raise Problem("chat_busy")
+            if self._status.state in ("starting", "loading"):
+                raise Problem("chat_loading")
+            if self._status.state != "ready" or self._worker is None:
+                raise Problem("chat_not_loaded")
+            self._replies += 1
+            self._reply = reply = _Reply(self._replies)
+            self._status = replace(self._status, state="generating", problem=None)
+            self._worker.send({**values, "op": "generate", "id": reply.id, "messages": messages})
+            return reply
+
+    def _wait_for_abandoned_reply(self) -> None:
+        """A reply told to stop is over in a moment: who asks next need not hear that it is busy."""
+        if self._reply is not None and self._reply.stopping:
+            reply = self._reply
+            self._lock.wait_for(lambda: self._reply is not reply, _STOPPING_S)
+
+    def _end_reply(self, last: "Done | Problem") -> None:
+        if self._reply is not None:
+            self._reply.parts.put(last)
+            self._reply = None
+            self._lock.notify_all()
+
+    def _end_loading(self, outcome: "Status | Problem") -> None:
+        future, self._loading = self._loading, None
+        if future is not None:
+            if isinstance(outcome, Problem):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    # Called by the worker's thread.
+
+    def _on_event(self, worker: "_Worker", event: Event) -> None:
+        with self._lock:
+            if worker is not self._worker:
+                return
+            kind = event.pop("event", None)
+            if kind == "delta" and self._reply is not None and event["id"] == self._reply.id:
+                self._reply.parts.put(event["text"])
+            elif kind == "done" and self._reply is not None and event.pop("id") == self._reply.id:
+                self._status = replace(self._status, state="ready")
+                self._end_reply(Done(**event))
+            elif kind == "stage":
+                state: State = "starting" if event["stage"] == "starting" else "loading"
+                self._status = replace(self._status, state=state, stage=event["stage"])
+            elif kind == "loaded":
+                self._on_loaded(event)
+            elif kind == "problem":
+                self._on_problem(worker, event)
+
+    def _on_loaded(self, event: Event) -> None:
+        self._status = replace(
+            self._status,
+            state="ready",
+            stage=None,
+            seconds=time.monotonic() - self._load_began,
+            model=Path(event["model"]),
+            adapter=Path(event["adapter"]) if event["adapter"] else None,
+            device=event["device"],
+            dtype=event["dtype"],
+            memory_gib=event["memory_gib"],
+        )
+        self._end_loading(self._status)
+
+    def _on_problem(self, worker: "_Worker", event: Event) -> None:
+        problem = Problem(event["code"], **event["values"])
+        if event["op"] == "generate":
+            self._status = replace(self._status, state="ready", problem=problem)
+            self._end_reply(problem)
+            return
+        if event["model_kept"]:
+            self._status = replace(self._status, state="ready", stage=None, problem=problem)
+        else:
+            self._worker = None
+            self._status = Status(problem=problem)
+            worker.kill()
+        self._end_loading(problem)
+
+    def _on_end(self, worker: "_Worker", why: Problem) -> None:
+        with self._lock:
+            if worker is not self._worker:
+                return
+            self._worker = None
+            self._status = replace(self._status, state="dead", stage=None, pid=None, memory_gib=None, problem=why)
+            self._end_reply(why)
+            self._end_loading(why)
+
+
+class _Reply:
+    """A reply on its way from the worker's thread to the generator that a tab reads."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        self.parts: queue.SimpleQueue[str | Done | Problem] = queue.SimpleQueue()
+        self.stopping = False
+
+
+class _Worker:
+    """One process and the thread that reads it. The thread ends with the process and reaps it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        on_event: Callable[["_Worker", Event], None],
+        on_end: Callable[["_Worker", Problem], None],
+    ) -> None:
+        self._log, self._on_event, self._on_end = log, on_event, on_end
+        self._oom_kills = oom_kills()
+        with _log_file(log) as stderr:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=_ROOT,
+                env=_environment(),
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self._thread = threading.Thread(target=self._read, name=f"chat-{self.pid}", daemon=True)
+        self._thread.start()
+
+    def send(self, request: Event) -> None:
+        """A process that died meanwhile is noticed by the thread."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def end(self) -> None:
+        """Returns when the process is gone: it has nothing to save, so it is asked once and then killed."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        self._thread.join(_END_S)
+        self.kill()
+        self._thread.join()
+
+    def kill(self) -> None:
+        """Returns when the process is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> None:
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):
+                self._on_event(self, json.loads(line))
+        # Its stdout is closed, so nothing more can be had from it.
+        try:
+            returncode = process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            returncode = process.wait()
+        process.stdout.close()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        self._on_end(self, reason(returncode, self._oom_kills, self._log))
+
+
+def _log_file(path: Path) -> IO[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    large = path.exists() and path.stat().st_size > _LOG_MOST
+    return path.open("wb" if large else "ab")
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

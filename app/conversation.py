@@ -1,0 +1,47 @@
+"""A conversation as the page keeps it and as the chat box shows it. Pure functions."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+Message = dict[str, str]
+
+# Fenced blocks, also unfinished ones while they stream, and inline code: Markdown shows those as they are.
+_CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
+_THINK = re.compile(r"&lt;(/?think)&gt;")
+
+
+def escape_html(text: str) -> str:
+    """`text` for a Markdown view that shall show HTML tags as text; reasoning tags stay, for the view folds them."""
+    parts = _CODE.split(text)
+    # Odd positions are code, which Markdown escapes itself.
+    escaped = [
+        part if index % 2 else part.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        for index, part in enumerate(parts)
+    ]
+    return _THINK.sub(r"<\1>", "".join(escaped))
+
+
+def shown(conversation: Sequence[Message], escape: bool) -> list[dict[str, Any]]:
+    """The chat box's value."""
+    return [
+        {"role": message["role"], "content": escape_html(message["content"]) if escape else message["content"]}
+        for message in conversation
+    ]
+
+
+def asked(conversation: Sequence[Message], system: str) -> list[Message]:
+    """What the model is asked: the system prompt, when there is one, and the conversation."""
+    head = [{"role": "system", "content": system.strip()}] if system.strip() else []
+    return [*head, *conversation]
+
+
+def restored(value: Any) -> list[Message]:
+    """The conversation that a browser kept; an empty one when that is not what it kept."""
+    if not isinstance(value, list):
+        return []
+    good = all(
+        isinstance(item, dict) and item.get("role") in ("user", "assistant") and isinstance(item.get("content"), str)
+        for item in value
+    )
+    return [{"role": item["role"], "content": item["content"]} for item in value] if good else []

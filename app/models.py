@@ -1,0 +1,77 @@
+"""Models and checkpoints on this machine, as the page's lists show them."""
+
+import os
+from pathlib import Path
+
+from app import runs
+from app.text import Text
+from trainer import run_folder
+from trainer.model_folder import describe, recommended
+from trainer.problems import Problem, Problems
+from trainer.settings import as_text, parse, read_yaml
+
+Choice = tuple[str, str]
+
+
+def found(model: str) -> list[Choice]:
+    """(name, path) of the models beside `model`, in ./models and in the Hugging Face cache."""
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub")
+    places = [Path(model).expanduser().absolute().parent, Path("models").absolute(), cache.expanduser()]
+    folders = [Path(model).expanduser().absolute()] if model else []
+    for place in places:
+        if place.is_dir():
+            folders += sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    choices: dict[str, str] = {}
+    for folder in folders:
+        try:
+            name = describe(folder).name
+        except Problem:
+            continue  # not a model: most folders are none
+        if str(folder) not in choices.values():
+            choices[name if name not in choices else str(folder)] = str(folder)
+    return list(choices.items())
+
+
+def checkpoints(runs_dir: Path, model: str, text: Text) -> list[Choice]:
+    """(label, path) of the finished runs and complete checkpoints of `model`, newest first."""
+    choices = []
+    for folder in runs.find(runs_dir):
+        if _trained(folder) != _real(model):
+            continue
+        if run_folder.has_weights(folder):
+            choices.append((text("checkpoint_result", run=folder.name), str(folder)))
+        for checkpoint in reversed(run_folder.checkpoints(folder)):
+            choices.append((f"{folder.name} / {checkpoint.name}", str(checkpoint)))
+    return choices
+
+
+def _trained(folder: Path) -> str:
+    """The model that the run in `folder` trains; "" when its settings cannot be read."""
+    try:
+        return _real(parse(read_yaml(folder / run_folder.CONFIG)).model_name_or_path)
+    except (Problem, Problems):
+        return ""
+
+
+def same(first: str, second: str) -> bool:
+    """Whether two paths lead to one folder."""
+    return _real(first) == _real(second)
+
+
+def _real(model: str) -> str:
+    """A path by which the same folder is known however it was typed."""
+    return os.path.realpath(os.path.expanduser(model.strip())) if model.strip() else "?"
+
+
+def as_chosen(model: str, checkpoint: str) -> tuple[str, str | None]:
+    """(model, adapter) to load: a full-parameter checkpoint is a model of its own."""
+    checkpoint = (checkpoint or "").strip()
+    if checkpoint and not run_folder.is_adapter(Path(checkpoint)) and (Path(checkpoint) / "config.json").is_file():
+        return checkpoint, None
+    return model.strip(), checkpoint or None
+
+
+def proposed(model: str, key: str) -> str | None:
+    """What the model's folder recommends for the setting `key`, as text."""
+    value = recommended(model).get(key) if model.strip() else None
+    return None if value is None else as_text(value)

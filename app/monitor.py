@@ -1,0 +1,120 @@
+"""A run as the page shows it: status, progress, metrics. Pure functions of what the folder says."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from app import fragments
+from app.runs import Run
+from app.text import Text
+from trainer.problems import Problem, sentence
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 0:01:02."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def number(value: Any) -> str:
+    """A loss or rate for people: four significant digits, NaN as it is."""
+    return f"{value:.4g}" if isinstance(value, int | float) else "–"
+
+
+def status(run: Run | None, text: Text, now: float | None = None) -> str:
+    """The status box. `now`: seconds since the epoch."""
+    if run is None:
+        return fragments.status_html(text("status.none"), text("status.none.text"), None, "idle")
+    if run.alive:
+        words, fraction = _progress(run, text, time.time() if now is None else now)
+        return fragments.status_html(text(f"stage.{run.stage['stage']}"), words, fraction)
+    outcome = run.status if run.status in ("completed", "stopped") else "failed"
+    return fragments.status_html(text(f"status.{run.status}"), _ending(run, text), _fraction(run), outcome)
+
+
+def _latest_step(run: Run) -> Mapping[str, Any] | None:
+    return next((event for event in reversed(run.events) if event["event"] in ("step", "progress")), None)
+
+
+def _fraction(run: Run) -> float | None:
+    step = _latest_step(run)
+    return step["step"] / step["total_steps"] if step else None
+
+
+def _progress(run: Run, text: Text, now: float) -> tuple[str, float | None]:
+    """The progress line and the done share; None while nothing can be said yet."""
+    began = next((event for event in reversed(run.events) if event.get("stage") == "starting"), None)
+    training = _training_began(run)
+    if training is None:
+        elapsed = duration(now - began["time"]) if began else duration(0)
+        return text("progress.start", run=run.name, elapsed=elapsed), None
+    latest = _latest_step(run)
+    step = max(latest["step"] if latest else 0, training["step"])
+    done, total = step - training["step"], training["total_steps"]
+    elapsed = (latest["time"] if latest and done else now) - training["time"]
+    remaining = duration(elapsed / done * (total - step)) if done else "?"
+    words = text("progress", step=step, total=total, elapsed=duration(now - training["time"]), remaining=remaining)
+    return words, step / total
+
+
+def _training_began(run: Run) -> Mapping[str, Any] | None:
+    """The first training stage after the last start."""
+    found = None
+    for event in reversed(run.events):
+        if event.get("stage") == "training":
+            found = event
+        if event.get("stage") == "starting":
+            break
+    return found
+
+
+def _ending(run: Run, text: Text) -> str:
+    finished = run.last("finished") or {}
+    if run.status == "completed":
+        return text(
+            "completed",
+            loss=number(finished.get("loss")),
+            seconds=duration(finished.get("seconds") or 0),
+            path=run.folder,
+        )
+    if run.status == "stopped":
+        key = "stopped.resumable" if run.resumable else "stopped"
+        return text(key, step=finished.get("step", 0), run=run.name)
+    return f"{run.name}: {why(run, text)}" if text.language == "en" else f"{run.name}：{why(run, text)}"
+
+
+def why(run: Run, text: Text) -> str:
+    """The sentence that says why a run failed or died."""
+    if isinstance(run.problem, Problem):
+        return run.problem.sentence(text.language)
+    return sentence(*run.problem, text.language) if run.problem else ""
+
+
+def metrics(run: Run | None, text: Text) -> str:
+    """The last logged figures."""
+    step = run.last("step") if run else None
+    if run is None or step is None:
+        return ""
+    pairs = [(text("metric.loss"), number(step.get("loss")))]
+    if evaluated := run.last("evaluated"):
+        pairs.append((text("metric.eval_loss"), number(evaluated.get("eval_loss"))))
+    pairs += [
+        (text("metric.learning_rate"), number(step.get("learning_rate"))),
+        (text("metric.grad_norm"), number(step.get("grad_norm"))),
+        (text("metric.epoch"), number(step.get("epoch"))),
+        (text("metric.tokens_per_second"), f"{step.get('tokens_per_second', 0):,.0f}"),
+        (text("metric.memory_gib"), f"{step.get('memory_gib', 0):.2f} GiB"),
+    ]
+    return fragments.metrics_html(pairs)
+
+
+def warnings(run: Run | None, text: Text) -> str:
+    """What the trainer warned of in its last attempt."""
+    if run is None:
+        return ""
+    found = {
+        sentence(event["code"], event, text.language): None
+        for event in run.events
+        if event["event"] == "warning" and "code" in event
+    }
+    return "".join(fragments.notice_html(words) for words in found)

@@ -1,0 +1,61 @@
+"""Saved training settings: YAML files in one folder below the runs, which `tunedesk train FILE` takes too."""
+
+import os
+import time
+from pathlib import Path
+
+from app.runs import SETTINGS_FOLDER
+from app.text import both
+from trainer.problems import Problem
+from trainer.settings import TrainSettings, parse, read_yaml, to_yaml
+
+
+def folder(runs_dir: Path) -> Path:
+    return runs_dir.absolute() / SETTINGS_FOLDER
+
+
+def new_name() -> str:
+    return time.strftime("%Y-%m-%d-%H-%M-%S.yaml")
+
+
+def names(runs_dir: Path) -> list[str]:
+    """Saved files, newest first."""
+    found = [path for path in folder(runs_dir).glob("*.y*ml") if path.is_file()]
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def path_for(runs_dir: Path, name: str) -> Path:
+    """The file `name` in the settings folder. Raises Problem for names that lead elsewhere."""
+    name = (name or "").strip()
+    where = {"label": both("config_path"), "value": f"`{name}`"}
+    if not name:
+        raise Problem("setting_missing", label=both("config_path"))
+    if bad := next((char for char in name if char in '/\\:*?"<>|' or not char.isprintable()), None):
+        raise Problem("output_bad_name", **where, detail=repr(bad))
+    if name.startswith(".") or len(name.encode()) > 200:
+        raise Problem("output_bad_name", **where, detail=name[:20])
+    return folder(runs_dir) / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+
+
+def save(runs_dir: Path, name: str, settings: TrainSettings) -> Path:
+    """Writes a new file, whole or not at all. Raises Problem when it exists already or cannot be written."""
+    path = path_for(runs_dir, name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            raise Problem("output_bad_name", label=both("config_path"), value=f"`{name}`", detail=both("config_exists"))
+        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        beside.write_text(to_yaml(settings), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise Problem(
+            "output_not_writable", label=both("config_path"), path=str(path), detail=error.strerror
+        ) from None
+    return path
+
+
+def load(runs_dir: Path, name: str) -> tuple[TrainSettings, set[str]]:
+    """The settings of a saved file and the keys that it names. Raises Problem or Problems."""
+    path = path_for(runs_dir, name)
+    values = read_yaml(path)
+    return parse(values), set(values)

@@ -1,0 +1,143 @@
+"""The page's server: one page a language behind one gate, all of it local, all of it under one path prefix."""
+
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+# Set before gradio reads them: nothing is reported, nothing is fetched, files go to a folder of this user's own.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"tunedesk-{os.getuid()}"))
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse
+
+from app import theme
+from app.arguments import PROJECT
+from app.chat import ChatProcess
+from app.chat_tab import ChatTab
+from app.gate import Gate
+from app.language import COOKIE, language_of
+from app.page import Page
+from app.text import Text
+from app.top_bar import QUIET, TopBar
+from app.train_tab import MONITOR, TrainTab
+from trainer.problems import LANGUAGES, Language, Problem
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+REFRESH_S = 1.0
+YEAR_S = 365 * 24 * 3600
+
+
+def build(page: Page) -> gr.Blocks:
+    """One language's page."""
+    with gr.Blocks(title=page.text("title"), analytics_enabled=False, fill_width=False) as blocks:
+        top_bar = TopBar(page)
+        with gr.Tabs():
+            with gr.Tab(page.text("tab.train"), id="train"):
+                train = TrainTab(page, top_bar)
+            with gr.Tab(page.text("tab.chat"), id="chat"):
+                chat = ChatTab(page, top_bar)
+        seen = gr.State([])
+        followed = [*(train.monitor[name] for name in MONITOR), chat.status]
+
+        def follow(before: list[int]) -> list[Any]:
+            """Sends only what has changed since this tab's last tick."""
+            values = [*train.view(), chat.status_html()]
+            now = [hash(repr(value)) for value in values]
+            changed = [
+                value if position >= len(before) or now[position] != before[position] else gr.skip()
+                for position, value in enumerate(values)
+            ]
+            return [*changed, now]
+
+        def opened(model: str, kept: Any, escape: bool) -> list[Any]:
+            checkpoints = gr.update(choices=top_bar.checkpoints(model))
+            return [*train.fresh_names(), checkpoints, chat.restored(kept, escape), *follow([])]
+
+        fields = top_bar.fields
+        blocks.load(
+            opened,
+            [fields["model_name_or_path"], chat.conversation, chat.escape],
+            [train.fields["output_dir"], train.config_path, fields["adapter_name_or_path"], chat.chatbot, *followed, seen],
+            **QUIET,
+        )
+        gr.Timer(REFRESH_S).tick(follow, seen, [*followed, seen], **QUIET)
+    blocks.queue(api_open=False)
+    return blocks
+
+
+def create_app(arguments: Namespace, token: str | None) -> Gate:
+    """The whole application, ready to serve."""
+    runs_dir = Path(arguments.runs_dir).expanduser().absolute()
+    chat = ChatProcess(runs_dir / "_chat.log")
+    api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @api.get("/")
+    def choose_language(request: Request, language: str = "") -> RedirectResponse:
+        headers = request.headers
+        chosen: Language = next(
+            (known for known in LANGUAGES if known == language),
+            language_of(headers.get("cookie", ""), headers.get("accept-language", "")),
+        )
+        # Relative: only the browser knows the address behind proxies and forwarded ports.
+        answer = RedirectResponse(f"{chosen}/", status_code=303)
+        if language:
+            answer.set_cookie(COOKIE, chosen, max_age=YEAR_S, samesite="lax")
+        return answer
+
+    for language in LANGUAGES:
+        page = Page(
+            text=Text(language),
+            model=str(Path(arguments.model).expanduser().absolute()),
+            data_dir=Path(arguments.data_dir).expanduser().absolute(),
+            dataset=arguments.dataset,
+            runs_dir=runs_dir,
+            chat=chat,
+        )
+        gr.mount_gradio_app(
+            api,
+            build(page),
+            path=f"/{language}",
+            root_path=f"{arguments.root_path.rstrip('/')}/{language}" if arguments.root_path else None,
+            theme=theme.theme(),
+            css=theme.css(),
+            favicon_path=str(PROJECT / "assets" / "logo.svg"),
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            show_error=True,
+            allowed_paths=[],
+        )
+    return Gate(api, token)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on, taken before the seconds of importing. Raises Problem when it is not to be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise Problem("port_in_use", host=host, port=port, detail=str(error)) from None
+
+
+def serve(arguments: Namespace) -> None:
+    """Serves until it is told to end. Raises Problem when it cannot start."""
+    if arguments.no_token and arguments.host not in LOOPBACK:
+        raise Problem("token_needed", host=arguments.host)
+    token = None if arguments.no_token else arguments.token or secrets.token_urlsafe(24)
+    listener = listen(arguments.host, arguments.port)
+    app = create_app(arguments, token)
+    shown_host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
+    address = f"http://{shown_host}:{listener.getsockname()[1]}{arguments.root_path}/"
+    print(f"\n  微调台 Tunedesk  {address}{f'?token={token}' if token else ''}\n", flush=True)
+    config = uvicorn.Config(app, log_level="warning", root_path=arguments.root_path, timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[listener])
+    sys.stdout.flush()

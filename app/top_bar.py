@@ -1,0 +1,83 @@
+"""The top bar: language, model, method, checkpoint, template. Shared by both tabs; layout and wiring only."""
+
+from typing import Any
+
+import gradio as gr
+
+from app import fragments, models
+from app.arguments import PROJECT
+from app.devices import devices
+from app.form import widget
+from app.page import Page
+from trainer.settings import default_text, shown
+
+
+class TopBar:
+    """Its `fields` are settings by key; the train tab adds the others."""
+
+    def __init__(self, page: Page) -> None:
+        text, self._page = page.text, page
+        other = "zh" if text.language == "en" else "en"
+        logo = (PROJECT / "assets" / "logo.svg").read_text(encoding="utf-8")
+        gr.HTML(fragments.header_html(logo, text("name"), devices().words(text), text("other_language"),
+                                      f"../?language={other}"), elem_id="header")  # fmt: skip
+        found = models.found(page.model)
+        with gr.Group(elem_classes="td-panel"):
+            with gr.Row():
+                self.model_name = gr.Dropdown(
+                    [*(name for name, _ in found), text("model_custom")],
+                    value=self._name_of(page.model),
+                    label=text("model_name"),
+                    info=text("model_name.help"),
+                    elem_id="model_name",
+                )
+                model_path = widget("model_name_or_path", text, page.model, scale=2)
+            with gr.Row():
+                method = widget("finetuning_type", text)
+                checkpoint = widget(
+                    "adapter_name_or_path", text, "", choices=self.checkpoints(page.model), allow_custom_value=True, scale=2
+                )
+                template = widget("template", text)
+        self.fields: dict[str, Any] = {
+            "model_name_or_path": model_path,
+            "finetuning_type": method,
+            "adapter_name_or_path": checkpoint,
+            "template": template,
+        }
+
+    def checkpoints(self, model: str) -> list[models.Choice]:
+        """What the checkpoint list offers for `model`."""
+        return [(self._page.text("no_checkpoint"), ""), *models.checkpoints(self._page.runs_dir, model, self._page.text)]
+
+    def wire(self, learning_rate: gr.Textbox) -> None:
+        """`learning_rate` takes what the chosen model recommends."""
+        path, checkpoint = self.fields["model_name_or_path"], self.fields["adapter_name_or_path"]
+        self.model_name.input(self._path_of, [self.model_name, path], path, **QUIET)
+        path.change(self._on_model, [path, learning_rate], [self.model_name, checkpoint, learning_rate], **QUIET)
+        checkpoint.focus(lambda model: gr.update(choices=self.checkpoints(model)), path, checkpoint, **QUIET)
+
+    def _name_of(self, model: str) -> str:
+        return next((name for name, path in models.found(model) if models.same(path, model)),
+                    self._page.text("model_custom"))  # fmt: skip
+
+    def _path_of(self, name: str, path: str) -> str:
+        return dict(models.found(self._page.model)).get(name, path)
+
+    def _on_model(self, model: str, learning_rate: str) -> list[Any]:
+        text = self._page.text
+        proposal = models.proposed(model, "learning_rate")
+        info = shown("learning_rate").help(text.language)
+        if proposal:
+            info = text("learning_rate.recommended", name=self._name_of(model), value=proposal)
+        # A rate that the user typed stays; one that came from a default or another model's folder does not.
+        untouched = learning_rate in {default_text("learning_rate"), *self._proposals()}
+        rate = gr.update(info=info, value=proposal or default_text("learning_rate")) if untouched else gr.update(info=info)
+        return [self._name_of(model), gr.update(choices=self.checkpoints(model), value=""), rate]
+
+    def _proposals(self) -> set[str]:
+        found = (models.proposed(path, "learning_rate") for _, path in models.found(self._page.model))
+        return {value for value in found if value}
+
+
+# For events whose answer comes at once: no spinner, no queueing behind a reply that streams.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}

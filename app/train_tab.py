@@ -1,0 +1,270 @@
+"""The Train tab: layout and wiring. What a run is and how it is shown is in runs.py and monitor.py."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import form, fragments, monitor, runs, saved_settings
+from app.charts import chart
+from app.dataset_preview import DatasetPreview
+from app.devices import devices
+from app.loss_chart import loss_chart
+from app.page import Page
+from app.top_bar import QUIET, TopBar
+from trainer import records, run_folder
+from trainer.problems import Problem, Problems
+from trainer.settings import TrainSettings, parse, read_yaml, to_shell
+
+MONITOR = ("status", "warnings", "metrics", "chart", "log", "resume")
+
+
+class TrainTab:
+    def __init__(self, page: Page, top_bar: TopBar) -> None:
+        self._page, self._text = page, page.text
+        self._top_bar = top_bar
+        self.fields: dict[str, Any] = dict(top_bar.fields)
+        self._lay_out_settings()
+        self._lay_out_actions()
+        self._lay_out_monitor()
+        self._wire()
+
+    # ---- layout ----
+
+    def _lay_out_settings(self) -> None:
+        text = self._text
+        with gr.Group(elem_classes="td-panel"):
+            with gr.Row():
+                self._add("stage", choices=[("Supervised Fine-Tuning", "sft")])
+                self._add("dataset_dir", value=str(self._page.data_dir))
+                self._add("dataset", value=self._preselected(), choices=self._datasets(str(self._page.data_dir)),
+                          multiselect=True, scale=2)  # fmt: skip
+                self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
+        with gr.Group(elem_classes="td-panel"):
+            with gr.Row():
+                for key in ("learning_rate", "num_train_epochs", "max_grad_norm", "seed", "max_samples"):
+                    self._add(key, min_width=140)
+                self._add("compute_type", value=devices().compute_types[0], choices=devices().compute_types, min_width=140)
+            with gr.Row():
+                for key in ("cutoff_len", "per_device_train_batch_size", "gradient_accumulation_steps", "val_size"):
+                    self._add(key, min_width=140)
+                self._add("lr_scheduler_type", min_width=140)
+        with gr.Accordion(text("extra_configurations"), open=False, elem_id="extra_configurations"):
+            with gr.Row():
+                for key in ("logging_steps", "save_steps", "warmup_steps"):
+                    self._add(key, min_width=140)
+                self.fields[form.EXTRA_ARGS] = gr.Textbox(
+                    "", label=text("extra_args"), info=text("extra_args.help"), elem_id=form.EXTRA_ARGS, scale=2
+                )
+            with gr.Row():
+                for key in ("train_on_prompt", "mask_history"):
+                    self._add(key)
+        with gr.Accordion(text("lora_configurations"), open=False, elem_id="lora_configurations"), gr.Row():
+            for key in ("lora_rank", "lora_alpha", "lora_dropout", "lora_target"):
+                self._add(key, min_width=140, **({"value": "16"} if key == "lora_alpha" else {}))
+
+    def _lay_out_actions(self) -> None:
+        text, runs_dir = self._text, self._page.runs_dir
+        with gr.Row(elem_id="actions"):
+            self.command_button = gr.Button(text("preview_command"), elem_id="preview_command", min_width=100)
+            self.save_button = gr.Button(text("save_arguments"), elem_id="save_arguments", min_width=100)
+            self.load_button = gr.Button(text("load_arguments"), elem_id="load_arguments", min_width=100)
+            self.start_button = gr.Button(text("start"), variant="primary", elem_id="start", min_width=100)
+            self.abort_button = gr.Button(text("abort"), variant="stop", elem_id="abort", min_width=100)
+        with gr.Group(elem_classes="td-panel"), gr.Row():
+            self._add("output_dir", info=text("output_dir.help", folder=runs_dir))
+            self.config_path = gr.Dropdown(
+                [],
+                label=text("config_path"),
+                info=text("config_path.help", folder=saved_settings.folder(runs_dir)),
+                allow_custom_value=True,
+                elem_id="config_path",
+            )
+            count = str(devices().count if devices().kind != "cpu" else 1)
+            gr.Textbox(count, label=text("device_count"), info=devices().words(text), interactive=False,
+                       elem_id="device_count")  # fmt: skip
+        self.messages = gr.HTML(elem_id="messages", apply_default_css=False)
+        with gr.Row(visible=False, elem_id="offer") as self.offer:
+            self.offer_resume = gr.Button(self._text("resume"), elem_id="offer_resume", min_width=100)
+            self.offer_new = gr.Button(self._text("new_folder"), elem_id="offer_new", min_width=100)
+        with gr.Group(visible=False, elem_id="command_panel") as self.command_panel:
+            self.command = gr.Textbox(label=text("command.title"), info=text("command.help"), lines=4, max_lines=40,
+                                      buttons=["copy"], interactive=False, elem_id="command")  # fmt: skip
+            self.command_close = gr.Button(text("preview.close"), size="sm", elem_id="command_close")
+        self.preview = DatasetPreview(self._page)
+
+    def _lay_out_monitor(self) -> None:
+        text = self._text
+        self.monitor: dict[str, Any] = {
+            "status": gr.HTML(elem_id="status", apply_default_css=False),
+            "resume": gr.Button(text("resume"), visible=False, size="sm", elem_id="resume"),
+            "warnings": gr.HTML(elem_id="warnings", apply_default_css=False),
+            "metrics": gr.HTML(elem_id="metrics", apply_default_css=False),
+            "chart": loss_chart(text.group("chart")),
+        }
+        with gr.Accordion(text("log"), open=False, elem_id="log_fold"):
+            self.monitor["log"] = gr.HTML(elem_id="log", apply_default_css=False)
+
+    def _add(self, key: str, value: Any = None, **options: Any) -> None:
+        self.fields[key] = form.widget(key, self._text, value, **options)
+
+    # ---- what the lists offer ----
+
+    def _datasets(self, data_dir: str) -> list[str]:
+        try:
+            return records.list_datasets(Path(data_dir).expanduser()) if data_dir.strip() else []
+        except Problem:
+            return []  # said by `_on_data_dir` and again by Start
+
+    def _preselected(self) -> list[str]:
+        found = self._datasets(str(self._page.data_dir))
+        if self._page.dataset in found:
+            return [self._page.dataset]
+        return found if len(found) == 1 else []
+
+    # ---- wiring ----
+
+    def _wire(self) -> None:
+        inputs = [self.fields[key] for key in form.KEYS]
+        shown = [self.messages, self.offer, *(self.monitor[name] for name in MONITOR)]
+        self._top_bar.wire(self.fields["learning_rate"])
+        self.fields["dataset_dir"].change(
+            self._on_data_dir, self.fields["dataset_dir"], [self.fields["dataset"], self.messages], **QUIET
+        )
+        self.fields["dataset"].focus(
+            lambda folder: gr.update(choices=self._datasets(folder)),
+            self.fields["dataset_dir"],
+            self.fields["dataset"],
+            **QUIET,
+        )
+        self.preview.wire(self.preview_button, self.fields["dataset_dir"], self.fields["dataset"], self.messages)
+        self.command_button.click(self._on_command, inputs, [self.messages, self.command_panel, self.command], **QUIET)
+        self.command_close.click(lambda: gr.update(visible=False), None, self.command_panel, **QUIET)
+        self.save_button.click(self._on_save, [self.config_path, *inputs], [self.messages, self.config_path], **QUIET)
+        self.load_button.click(self._on_load, [self.config_path, *inputs], [self.messages, *inputs], **QUIET)
+        self.config_path.focus(
+            lambda: gr.update(choices=saved_settings.names(self._page.runs_dir)), None, self.config_path, **QUIET
+        )
+        self.start_button.click(self._on_start, inputs, shown, **QUIET)
+        self.offer_new.click(runs.new_name, None, self.fields["output_dir"], **QUIET).then(
+            self._on_start, inputs, shown, **QUIET
+        )
+        self.offer_resume.click(self._on_resume, self.fields["output_dir"], shown, **QUIET)
+        self.monitor["resume"].click(lambda: self._on_resume(None), None, shown, **QUIET)
+        self.abort_button.click(self._on_abort, None, [self.messages, *shown[2:]], **QUIET)
+
+    def fresh_names(self) -> list[Any]:
+        """Names for the next run and settings file, for a page that opens."""
+        return [runs.new_name(), gr.update(value=saved_settings.new_name(), choices=saved_settings.names(self._page.runs_dir))]
+
+    # ---- handlers ----
+
+    def _values(self, values: Sequence[Any]) -> TrainSettings:
+        return form.settings_from(dict(zip(form.KEYS, values, strict=True)), self._page.runs_dir)
+
+    def problems(self, error: Problem | Problems) -> str:
+        several = error.problems if isinstance(error, Problems) else [error]
+        sentences = [problem.sentence(self._text.language) for problem in several]
+        return fragments.problems_html(self._text("problems.title"), sentences)
+
+    def _on_data_dir(self, data_dir: str) -> list[Any]:
+        try:
+            names = records.list_datasets(Path(data_dir).expanduser())
+        except Problem as problem:
+            return [gr.update(choices=[], value=[]), self.problems(problem)]
+        chosen = names if len(names) == 1 else [name for name in [self._page.dataset] if name in names]
+        return [gr.update(choices=names, value=chosen), ""]
+
+    def _on_command(self, *values: Any) -> list[Any]:
+        try:
+            command = runs.command(form.for_training(self._values(values)))
+        except (Problem, Problems) as error:
+            return [self.problems(error), gr.update(visible=False), ""]
+        return ["", gr.update(visible=True), to_shell(command)]
+
+    def _on_save(self, name: str, *values: Any) -> list[Any]:
+        try:
+            path = saved_settings.save(self._page.runs_dir, name, self._values(values))
+        except (Problem, Problems) as error:
+            return [self.problems(error), gr.skip()]
+        choices = gr.update(choices=saved_settings.names(self._page.runs_dir), value=path.name)
+        return [fragments.notice_html(self._text("saved_arguments", path=path)), choices]
+
+    def _on_load(self, name: str, *values: Any) -> list[Any]:
+        try:
+            settings, given = saved_settings.load(self._page.runs_dir, name)
+        except (Problem, Problems) as error:
+            return [self.problems(error), *(gr.skip() for _ in form.KEYS)]
+        found = form.values_from(settings, given)
+        # A file that does not name where things are leaves what the page has.
+        kept = {"model_name_or_path", "dataset_dir", "dataset", "output_dir", "compute_type"} - given
+        if settings.compute_type == "auto":
+            kept.add("compute_type")
+        path = saved_settings.path_for(self._page.runs_dir, name)
+        notice = fragments.notice_html(self._text("loaded_arguments", path=path))
+        return [notice, *(gr.skip() if key in kept else self._loaded(key, found) for key in form.KEYS)]
+
+    def _loaded(self, key: str, found: dict[str, Any]) -> Any:
+        if key == "dataset":
+            return gr.update(choices=self._datasets(found["dataset_dir"]) or found[key], value=found[key])
+        if key == "adapter_name_or_path":
+            return gr.update(choices=self._top_bar.checkpoints(found["model_name_or_path"]), value=found[key])
+        return gr.update(value=found[key])
+
+    def _on_start(self, *values: Any) -> list[Any]:
+        def settings() -> TrainSettings:
+            return form.for_training(self._values(values))
+
+        return self._started(settings)
+
+    def _on_resume(self, name: str | None) -> list[Any]:
+        """`name`: the run to go on with; None is the one that the page shows."""
+
+        def settings() -> TrainSettings:
+            run = runs.latest(self._page.runs_dir) if name is None else None
+            folder = run.folder if run else runs.folder_for(self._page.runs_dir, name or "")
+            found = parse(read_yaml(folder / run_folder.CONFIG))
+            return found.model_copy(update={"output_dir": str(folder), "resume_from_checkpoint": "latest"})
+
+        return self._started(settings)
+
+    def _started(self, settings: Callable[[], TrainSettings]) -> list[Any]:
+        """Starts what `settings` gives: the messages, the offer and the monitor afterwards."""
+        try:
+            wanted = settings()
+            if busy := runs.alive(self._page.runs_dir):
+                words = fragments.notice_html(self._text("already_running", run=busy.name))
+                return [words, gr.update(visible=False), *self.view()]
+            runs.start(wanted)
+        except (Problem, Problems) as error:
+            several = error.problems if isinstance(error, Problems) else [error]
+            if [problem.code for problem in several] == ["output_exists"]:
+                return self._offered(Path(several[0].values["path"]))
+            return [self.problems(error), gr.update(visible=False), *self.view()]
+        return ["", gr.update(visible=False), *self.view()]
+
+    def _offered(self, folder: Path) -> list[Any]:
+        run = runs.read(folder)
+        checkpoint = run_folder.checkpoints(folder)[-1].name if run.resumable else ""
+        words = self._text("resume_offer" if run.resumable else "resume_offer_done", run=run.name, checkpoint=checkpoint)
+        return [fragments.notice_html(words), gr.update(visible=True), *self.view()]
+
+    def _on_abort(self) -> list[Any]:
+        run = runs.alive(self._page.runs_dir)
+        stopped = run is not None and runs.stop(run.folder)
+        return [fragments.notice_html(self._text("aborting" if stopped else "nothing_to_abort")), *self.view()]
+
+    # ---- the monitor ----
+
+    def view(self) -> list[Any]:
+        """The monitor's values now, in the order of MONITOR."""
+        run = runs.latest(self._page.runs_dir)
+        return [
+            monitor.status(run, self._text),
+            monitor.warnings(run, self._text),
+            monitor.metrics(run, self._text),
+            chart(run.events if run else []),
+            fragments.log_html(runs.log_tail(run.folder)) if run else "",
+            gr.update(visible=run is not None and run.resumable),
+        ]

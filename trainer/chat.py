@@ -1,0 +1,126 @@
+"""The chat process, `python -m trainer.chat`: holds a model and answers JSON lines on stdin with JSON lines on stdout.
+
+    {"op": "load", "model": PATH, "adapter": PATH | null, "template": "auto", "dtype": "auto"}
+    {"op": "generate", "id": N, "messages": [{"role", "content"}], and any of Sampling's values}
+    {"op": "stop"}                       ends the reply being written; the end of stdin ends the process
+
+Events: stage, loaded, delta, done, problem. Unloading is ending the process. Light until `main`.
+"""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trainer import sampling
+from trainer.chat_failure import as_problem
+from trainer.chat_pipes import Inbox, Replies, Request, guarded_stdin, guarded_stdout
+from trainer.model_folder import check_adapter_folder, check_model_folder
+from trainer.problems import Problem
+
+if TYPE_CHECKING:
+    from trainer.chat_model import ChatModel
+    from trainer.generate import Finish
+
+
+class Session:
+    """What the process holds between two requests: a model, or none."""
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+        self._model: ChatModel | None = None
+
+    def load(self, request: Request) -> None:
+        from trainer import chat_model
+
+        started = time.monotonic()
+        model = check_model_folder(str(request.get("model") or ""))
+        adapter = check_adapter_folder(str(request["adapter"])) if request.get("adapter") else None
+        self._model = loaded = chat_model.load(
+            self._model,
+            model,
+            adapter,
+            dtype=request.get("dtype") or "auto",
+            template=request.get("template") or "auto",
+            on_stage=self._replies.stage,
+        )
+        self._replies.send(
+            "loaded",
+            model=str(loaded.folder),
+            adapter=str(loaded.adapter) if loaded.adapter else None,
+            device=loaded.device.name,
+            dtype=loaded.dtype,
+            seconds=round(time.monotonic() - started, 3),
+            memory_gib=round(loaded.device.memory_gib(), 3),
+        )
+
+    def generate(self, request: Request) -> None:
+        if self._model is None:
+            raise Problem("chat_not_loaded")
+        reply = self._model.reply(
+            request.get("messages") or [],
+            sampling.parse(request),
+            request["cancel"],
+            enable_thinking=bool(request.get("enable_thinking", True)),
+            skip_special_tokens=bool(request.get("skip_special_tokens", True)),
+        )
+        for part in reply:
+            if isinstance(part, str):
+                self._replies.send("delta", id=request.get("id"), text=part)
+            else:
+                self._replies.send("done", id=request.get("id"), **_numbers(part))
+
+    def answer(self, request: Request) -> None:
+        """Does what `request` asks; whatever fails becomes a problem event, and its traceback goes to stderr."""
+        operations: dict[Any, Callable[[Request], None]] = {"load": self.load, "generate": self.generate}
+        self._replies.begin()
+        try:
+            operation = operations.get(request.get("op"))
+            if operation is None:
+                raise Problem("chat_protocol", detail=str(request.get("op") or request.get("line")))
+            operation(request)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            problem = as_problem(error)
+            if not isinstance(error, Problem):
+                traceback.print_exc()
+            self._replies.problem(
+                problem, op=request.get("op"), id=request.get("id"), model_kept=self._model is not None
+            )
+
+
+def _numbers(finish: "Finish") -> dict[str, Any]:
+    return {
+        "finish": finish.reason,
+        "tokens": finish.tokens,
+        "prompt_tokens": finish.prompt_tokens,
+        "seconds": round(finish.seconds, 4),
+        "first_token_s": finish.first_token_s and round(finish.first_token_s, 4),
+        "tokens_per_second": finish.tokens_per_second and round(finish.tokens_per_second, 1),
+    }
+
+
+def main() -> int:
+    """Serves until stdin ends or nobody reads stdout any more."""
+    replies = Replies(guarded_stdout())
+    replies.stage("starting")
+    inbox = Inbox(guarded_stdin())
+    # Models come from folders; a library that asks a hub would keep the user waiting for its retries.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    session = Session(replies)
+    try:
+        while (request := inbox.next()) is not None:
+            session.answer(request)
+    except BrokenPipeError:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Interpreter shutdown frees gigabytes piece by piece; the system does it at once.
+    os._exit(code)

@@ -1,0 +1,122 @@
+"""A model to talk to: one base in memory, at most one adapter on it, swapped without loading the base again."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from trainer import device
+from trainer.chat_template import ChatTemplate
+from trainer.generate import Finish, reply
+from trainer.model import attach_adapter, load_model, load_tokenizer
+from trainer.problems import Problem
+from trainer.sampling import Sampling
+from trainer.settings import ComputeType
+
+Message = dict[str, Any]
+
+
+class ChatModel:
+    """Raises Problem from every method that meets one; after a failed swap the adapter before it is on again."""
+
+    def __init__(self, folder: Path, dtype: ComputeType = "auto", template: str = "auto") -> None:
+        self.device = device.current()
+        self.folder, self.dtype = folder, self.device.compute_type(dtype)
+        self.adapter: Path | None = None
+        self._tokenizer = load_tokenizer(folder)
+        self.use_template(template)
+        self._base = load_model(folder, self.device.dtype(dtype), self.device.torch)
+        self._adapted: PeftModel | None = None
+
+    def use_template(self, name: str) -> None:
+        """Raises Problem for a name that is unknown, or for "auto" when the model brings none."""
+        self._template = ChatTemplate.of(self._tokenizer, name, str(self.folder))
+
+    def use_adapter(self, folder: Path | None) -> None:
+        """Answers come from the base with the adapter of `folder`, or from the bare base as it was loaded."""
+        before = self.adapter
+        self._detach()
+        if folder is None:
+            return
+        try:
+            self._attach(folder)
+        except BaseException:
+            self._detach()
+            if before is not None:
+                self._attach(before)
+            raise
+
+    def reply(
+        self,
+        messages: list[Message],
+        sampling: Sampling,
+        cancel: threading.Event,
+        *,
+        enable_thinking: bool = True,
+        skip_special_tokens: bool = True,
+    ) -> Iterator[str | Finish]:
+        """As `generate.reply`, for a conversation that ends with the user's message."""
+        check_messages(messages)
+        return reply(
+            self._adapted or self._base,
+            self._tokenizer,
+            self._template.prompt_ids(messages, enable_thinking=enable_thinking),
+            sampling,
+            {*self._template.stop_token_ids, *self._end_ids()},
+            cancel=cancel,
+            skip_special_tokens=skip_special_tokens,
+        )
+
+    def _attach(self, folder: Path) -> None:
+        self._adapted = attach_adapter(self._base, folder).eval()
+        self.adapter = folder
+
+    def _detach(self) -> None:
+        """Puts the base's own layers back, the very objects that were loaded."""
+        if self._adapted is not None:
+            self._adapted.unload()
+        self._adapted = self.adapter = None
+        # A mark that peft leaves on the base; it warns of several adapters when it finds one.
+        if hasattr(self._base, "peft_config"):
+            del self._base.peft_config
+
+    def _end_ids(self) -> list[int]:
+        ends = self._base.generation_config.eos_token_id if self._base.generation_config else None
+        return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def check_messages(messages: Any) -> None:
+    """Raises Problem unless `messages` are {role, content} objects, the last with something in it."""
+    whole = isinstance(messages, list) and all(
+        isinstance(item, dict) and isinstance(item.get("role"), str) and isinstance(item.get("content"), str)
+        for item in messages
+    )
+    if not whole:
+        raise Problem("chat_protocol", detail="messages")
+    if not messages or not messages[-1]["content"].strip():
+        raise Problem("chat_empty")
+
+
+def load(
+    current: ChatModel | None,
+    model: Path,
+    adapter: Path | None,
+    *,
+    dtype: ComputeType = "auto",
+    template: str = "auto",
+    on_stage: Callable[[str], None],
+) -> ChatModel:
+    """`current` with `adapter` when it holds `model` in that type already, else a new ChatModel."""
+    wanted = device.current().compute_type(dtype)
+    if current is None or (current.folder, current.dtype) != (model, wanted):
+        on_stage("loading_model")
+        current = ChatModel(model, dtype, template)
+    else:
+        current.use_template(template)
+    if current.adapter != adapter:
+        if adapter is not None:
+            on_stage("loading_adapter")
+        current.use_adapter(adapter)
+    return current

@@ -1,0 +1,123 @@
+"""`tunedesk train`: arguments to settings, checks, and the run folder claimed, all before torch is imported."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trainer import run_folder
+from trainer.events import EventLog
+from trainer.prepare import absolute, check
+from trainer.problems import Language, Problem, Problems
+from trainer.settings import TrainSettings, choices, default_text, keys, label, parse, read_yaml, shown, to_yaml
+
+
+def terminal_language() -> Language:
+    """The language that the terminal's locale asks for."""
+    locale = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), "")
+    return "zh" if locale.lower().startswith("zh") else "en"
+
+
+def parser(language: Language) -> argparse.ArgumentParser:
+    """Flags made from the settings; FILE and key=value as LLaMA-Factory's command line takes them."""
+    words = {
+        "en": ("Fine-tune a model.", "a settings file (YAML), then key=value pairs that override it", "default"),
+        "zh": ("微调模型。", "设置文件（YAML），其后可用 键=值 覆盖", "默认"),
+    }[language]
+    result = argparse.ArgumentParser("tunedesk train", description=words[0], allow_abbrev=False)
+    result.add_argument("file_or_pairs", nargs="*", metavar="FILE | key=value", help=words[1])
+    for key in keys():
+        text = f"{shown(key).label(language)}: {shown(key).help(language)}"
+        options = f" [{'|'.join(choices(key))}]" if choices(key) else ""
+        default = f" ({words[2]}: {default_text(key)})" if default_text(key) else ""
+        result.add_argument(f"--{key}", help=(text + options + default).replace("%", "%%"), metavar="…")
+    return result
+
+
+def settings_from(argv: list[str], language: Language) -> TrainSettings:
+    """Settings from a file, pairs and flags; later ones win. Raises Problem or Problems."""
+    arguments, unknown = parser(language).parse_known_intermixed_args(argv)
+    values: dict[str, Any] = {}
+    for item in arguments.file_or_pairs:
+        key, equals, value = item.partition("=")
+        values |= {key: value} if equals and not Path(item).exists() else read_yaml(Path(item))
+    for flag in unknown:
+        if flag.startswith("--"):
+            key, _, value = flag.removeprefix("--").partition("=")
+            values[key] = value
+    values |= {key: value for key in keys() if (value := getattr(arguments, key)) is not None}
+    settings = parse(values)
+    if not settings.output_dir:
+        settings = settings.model_copy(update={"output_dir": time.strftime("runs/train_%Y-%m-%d-%H-%M-%S")})
+    return absolute(settings)
+
+
+def main(argv: list[str]) -> int:
+    """Runs a training; 0 when it completed or was stopped, 1 when it failed, 2 when it could not start."""
+    language = terminal_language()
+    try:
+        settings = settings_from(argv, language)
+        check(settings)
+        folder = Path(settings.output_dir)
+        held = claim(folder, settings)
+    except (Problem, Problems) as error:
+        problems = error.problems if isinstance(error, Problems) else [error]
+        for problem in problems:
+            print(problem.sentence(language), file=sys.stderr)
+        return 2
+    with held:
+        _log_to(folder / run_folder.LOG)
+        events = EventLog(folder / run_folder.EVENTS)
+        stop = _stop_on_signals(events)
+        events.stage("starting")
+        from trainer.train import run  # torch from here on
+
+        return run(settings, events, stop)
+
+
+def _stop_on_signals(events: EventLog) -> threading.Event:
+    """SIGTERM and Ctrl-C finish the step and save; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+        events.stage("stopping")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop
+
+
+def _log_to(path: Path) -> None:
+    """Messages go to standard error, and to train.log as well unless that is where standard error goes."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if not (path.exists() and os.path.samestat(os.fstat(2), path.stat())):
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
+
+
+def claim(folder: Path, settings: TrainSettings) -> Any:
+    """Makes `folder` this process's run: the lock, run.json and config.yaml. Raises Problem when it is taken."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = run_folder.lock(folder)
+    except OSError as error:
+        raise Problem("output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror) from None
+    if held is None:
+        raise Problem("output_in_use", label=label("output_dir"), path=str(folder))
+    run_folder.write_identity(folder, run_folder.Identity.of(os.getpid()))
+    # A resumed run keeps the settings it was started with.
+    if not (folder / run_folder.CONFIG).exists():
+        (folder / run_folder.CONFIG).write_text(to_yaml(settings), encoding="utf-8")
+    return held
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"""The one place that knows which accelerator this is: name, dtypes, memory, seeding."""
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from trainer.problems import Problem
+from trainer.settings import ComputeType, label
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "pure_bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as the trainer and the chat process see it. `count`: devices visible to this process."""
+
+    type: str
+    name: str
+    count: int
+
+    @property
+    def torch(self) -> torch.device:
+        return torch.device(self.type)
+
+    def compute_types(self) -> list[ComputeType]:
+        """What works here, best first."""
+        if self.type == "cpu":
+            return ["fp32", "bf16", "pure_bf16"]
+        if self.type == "cuda" and not torch.cuda.is_bf16_supported():
+            return ["fp16", "fp32"]
+        return ["bf16", "pure_bf16", "fp32", "fp16"]
+
+    def compute_type(self, wanted: ComputeType) -> ComputeType:
+        """`wanted`, or the best when "auto". Raises Problem when the device cannot."""
+        possible = self.compute_types()
+        if wanted == "auto":
+            return possible[0]
+        if wanted not in possible:
+            raise Problem(
+                "compute_unsupported",
+                label=label("compute_type"),
+                value=wanted,
+                device=self.name,
+                choices=", ".join(possible),
+            )
+        return wanted
+
+    def dtype(self, wanted: ComputeType = "auto") -> torch.dtype:
+        """The dtype that a model is loaded and run in for chat."""
+        return DTYPES[self.compute_type(wanted)]
+
+    def memory_gib(self) -> float:
+        """Memory in use: the device's own for an accelerator (peak of this process), else this process's RSS."""
+        if self.type == "cpu":
+            return psutil.Process().memory_info().rss / 2**30
+        return torch.accelerator.max_memory_allocated() / 2**30
+
+    def synchronize(self) -> None:
+        if self.type != "cpu":
+            torch.accelerator.synchronize()
+
+
+def current() -> Device:
+    """The accelerator that torch sees, else the CPU."""
+    if torch.accelerator.is_available():
+        accelerator = torch.accelerator.current_accelerator()
+        assert accelerator is not None
+        module = getattr(torch, accelerator.type)
+        return Device(accelerator.type, module.get_device_name(), torch.accelerator.device_count())
+    return Device("cpu", _cpu_name(), 1)
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    return " ".join(names[0].split(":", 1)[1].split()) if names else platform.machine()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` means that the device, or the host through torch's allocator, had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)

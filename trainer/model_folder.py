@@ -1,0 +1,270 @@
+"""Is this folder a model, or an adapter? Found out in milliseconds, before anything is started.
+
+Light: no torch. Reads names, sizes and headers only; whether the weights make sense is for the loader.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trainer import settings
+from trainer.problems import Problem, Problems
+
+Text = str | dict[str, str]
+
+MODEL_LABEL: Text = settings.label("model_name_or_path")
+ADAPTER_LABEL: Text = settings.label("adapter_name_or_path")
+RECOMMENDED = "recommended_settings.yaml"
+
+INDEX, WEIGHTS, ADAPTER_WEIGHTS = "model.safetensors.index.json", "model.safetensors", "adapter_model.safetensors"
+PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "consolidated*.pth")
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "*.tiktoken",
+)
+_GIT_LFS = b"version https://git-lfs"
+_LARGEST_RECOMMENDATION = 64 * 1024
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a list of models shows. `path` is the folder to load, `size_bytes` that of its weights."""
+
+    path: Path
+    name: str
+    size_bytes: int
+    model_type: str
+    has_template: bool
+
+
+def check_model_folder(path: str | Path, label: Text = MODEL_LABEL) -> Path:
+    """The folder to load `path` from; a hub cache folder leads to its snapshot. Raises Problem when it is no model."""
+    folder = _folder(path, label)
+    try:
+        _config(folder, label)
+        _check_weights(folder, label)
+        _check_tokenizer(folder, label)
+    except OSError as error:
+        raise _unreadable(error, folder, label) from None
+    return folder
+
+
+def check_adapter_folder(path: str | Path, label: Text = ADAPTER_LABEL) -> Path:
+    """The folder to load the adapter `path` from. Raises Problem when it is none."""
+    folder = _folder(path, label)
+    try:
+        _check_adapter(folder, label)
+    except OSError as error:
+        raise _unreadable(error, folder, label) from None
+    return folder
+
+
+def describe(path: str | Path) -> ModelInfo:
+    """What a list shows of the model `path`. Raises Problem when it is no model."""
+    folder = check_model_folder(path)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    model_type = _config(folder, MODEL_LABEL)["model_type"]
+    return ModelInfo(folder, _name(Path(path).expanduser(), folder), size, model_type, _has_template(folder))
+
+
+def recommended(path: str | Path) -> dict[str, Any]:
+    """The settings that a model's folder proposes for tuning it. Whatever is no valid hyperparameter is left out."""
+    try:
+        file = resolve(Path(path).expanduser()) / RECOMMENDED
+        if file.stat().st_size > _LARGEST_RECOMMENDATION:
+            return {}
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    # A folder from elsewhere may propose how to train, never what to read or where to write.
+    allowed = {*settings.keys("training", "extra", "lora"), "template", "finetuning_type"}
+    found = ((key, _valid(key, value)) for key, value in values.items() if key in allowed and value is not None)
+    return {key: value for key, value in found if value is not None}
+
+
+def resolve(path: Path) -> Path:
+    """A hub cache folder (models--org--name) leads to its snapshot: that of refs/main, else the newest.
+
+    from_pretrained fails on the cache folder itself.
+    """
+    snapshots = path / "snapshots"
+    if (path / "config.json").exists() or not snapshots.is_dir():
+        return path
+    try:
+        chosen = snapshots / (path / "refs" / "main").read_text().strip()
+        if (chosen / "config.json").exists():
+            return chosen
+    except OSError:
+        pass  # No refs/main: a download of another revision.
+    found = [entry for entry in snapshots.iterdir() if (entry / "config.json").exists()]
+    return max(found, key=lambda entry: entry.stat().st_mtime, default=path)
+
+
+def _folder(path: str | Path, label: Text) -> Path:
+    if not str(path).strip():
+        raise Problem("model_missing", label=label)
+    folder = Path(str(path).strip()).expanduser()
+    try:
+        if not folder.is_dir():
+            raise Problem("model_not_found", label=label, path=str(folder))
+        return resolve(folder)
+    except (OSError, ValueError):  # Unreadable parent, name too long, null byte: no folder that anyone can open.
+        raise Problem("model_not_found", label=label, path=str(folder)[:200].replace("\0", "?")) from None
+
+
+def _unreadable(error: OSError, folder: Path, label: Text) -> Problem:
+    return Problem("file_unreadable", label=label, path=str(error.filename or folder), detail=error.strerror)
+
+
+def _missing(label: Text, folder: Path, missing: Text) -> Problem:
+    return Problem("model_not_a_model", label=label, path=str(folder), missing=missing)
+
+
+def _config(folder: Path, label: Text) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise _missing(label, folder, file.name)
+    config = _json_object(file, label)
+    if not isinstance(config.get("model_type"), str):
+        detail = {"en": "it names no model_type", "zh": "没有 model_type"}
+        raise Problem("model_config_broken", label=label, path=str(file), detail=detail)
+    return config
+
+
+def _json_object(file: Path, label: Text) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Problem("model_config_broken", label=label, path=str(file), detail=str(error)) from None
+    if not isinstance(value, dict):
+        detail = {"en": "it holds no JSON object", "zh": "内容不是 JSON 对象"}
+        raise Problem("model_config_broken", label=label, path=str(file), detail=detail)
+    return value
+
+
+def _check_weights(folder: Path, label: Text) -> None:
+    """In the order in which transformers looks: one file, an index of shards, and never a pickle."""
+    if (folder / WEIGHTS).is_file():
+        names = [WEIGHTS]
+    elif (folder / INDEX).is_file():
+        names = _shards(folder, label)
+    elif pickle := _pickle(folder):
+        raise Problem("model_unsafe", label=label, path=str(folder), file=pickle)
+    else:
+        raise _missing(label, folder, WEIGHTS)
+    for name in names:
+        if fault := _safetensors_fault(folder / name):
+            raise _missing(label, folder, fault)
+
+
+def _shards(folder: Path, label: Text) -> list[str]:
+    weight_map = _json_object(folder / INDEX, label).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise Problem("model_config_broken", label=label, path=str(folder / INDEX), detail="weight_map")
+    names = sorted({str(name) for name in weight_map.values()})
+    if outside := [name for name in names if Path(name).name != name]:
+        raise Problem("model_config_broken", label=label, path=str(folder / INDEX), detail=outside[0])
+    return names
+
+
+def _pickle(folder: Path) -> str | None:
+    return next((file.name for pattern in PICKLES for file in sorted(folder.glob(pattern))), None)
+
+
+def _safetensors_fault(file: Path) -> Text | None:
+    """What is wrong with a safetensors file as far as its size and header tell; None when nothing is.
+
+    Layout: 8 bytes little-endian header length, JSON header, data (https://huggingface.co/docs/safetensors).
+    """
+    if not file.is_file():
+        return file.name
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(24)
+        if start.startswith(_GIT_LFS):
+            note = {"en": "only a Git LFS pointer; run git lfs pull", "zh": "只有 Git LFS 指针，请运行 git lfs pull"}
+            return {language: f"{file.name} ({text})" for language, text in note.items()}
+        header_bytes = int.from_bytes(start[:8], "little")
+        if size < 8 or header_bytes > size - 8:
+            return _cut_short(file, size)
+        stream.seek(8)
+        header = stream.read(header_bytes)
+    try:
+        tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
+        data_bytes = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
+        return {"en": f"a readable header in {file.name}", "zh": f"{file.name} 的可读文件头"}
+    return None if 8 + header_bytes + data_bytes == size else _cut_short(file, size, 8 + header_bytes + data_bytes)
+
+
+def _cut_short(file: Path, size: int, whole: int | None = None) -> Text:
+    amount = f"{size}" if whole is None else f"{size}/{whole}"
+    return {"en": f"the whole of {file.name} ({amount} bytes)", "zh": f"完整的 {file.name}（{amount} 字节）"}
+
+
+def _check_tokenizer(folder: Path, label: Text) -> None:
+    found = [file for pattern in TOKENIZERS for file in folder.glob(pattern) if file.is_file()]
+    if not found:
+        raise _missing(label, folder, TOKENIZERS[0])
+    file = folder / TOKENIZERS[0]
+    if file in found and not _ends_with_brace(file):
+        raise _missing(label, folder, {"en": f"the whole of {file.name}", "zh": f"完整的 {file.name}"})
+
+
+def _ends_with_brace(file: Path) -> bool:
+    """Tells a cut-off JSON object without parsing it: a tokenizer's may have 17 MB."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - 64))
+        return stream.read().rstrip().endswith(b"}")
+
+
+def _check_adapter(folder: Path, label: Text) -> None:
+    def problem(missing: Text) -> Problem:
+        return Problem("adapter_not_an_adapter", label=label, path=str(folder), missing=missing)
+
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        raise problem(file.name)
+    try:
+        config = _json_object(file, label)
+    except Problem:
+        raise problem({"en": f"a readable {file.name}", "zh": f"可读的 {file.name}"}) from None
+    if not isinstance(config.get("peft_type"), str):
+        raise problem({"en": f"peft_type in {file.name}", "zh": f"{file.name} 中的 peft_type"})
+    if not (folder / ADAPTER_WEIGHTS).is_file() and (pickle := _pickle(folder)):
+        raise Problem("model_unsafe", label=label, path=str(folder), file=pickle)
+    if fault := _safetensors_fault(folder / ADAPTER_WEIGHTS):
+        raise problem(fault)
+
+
+def _name(path: Path, folder: Path) -> str:
+    cache = next((parent for parent in (path, *folder.parents) if parent.name.startswith("models--")), None)
+    return cache.name.removeprefix("models--").replace("--", "/") if cache else folder.resolve().name
+
+
+def _has_template(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    try:
+        return bool(_json_object(folder / "tokenizer_config.json", MODEL_LABEL).get("chat_template"))
+    except (OSError, Problem):
+        return False
+
+
+def _valid(key: str, value: Any) -> Any:
+    """The value as the settings take it, None when they do not."""
+    try:
+        return getattr(settings.parse({key: value}), key)
+    except (Problems, Problem):
+        return None
