@@ -10,11 +10,11 @@ from app import conversation, fragments
 from app.chat import Done
 from app.conversation import Message
 from app.devices import devices
+from app.form import typed
 from app.models import as_chosen
 from app.page import Page
 from app.top_bar import QUIET, TopBar
 from trainer import sampling
-from app.form import typed
 from trainer.problems import Problem
 
 SAMPLING = ("max_new_tokens", "top_p", "temperature", "seed")
@@ -61,7 +61,9 @@ class ChatTab:
                                         max_lines=8, container=False, scale=6, elem_id="chat_input")  # fmt: skip
                 self.submit_button = gr.Button(text("chat.submit"), variant="primary", scale=1, min_width=70,
                                                elem_id="chat_submit")  # fmt: skip
-                self.stop_button = gr.Button(text("chat.stop"), variant="stop", scale=1, min_width=70, elem_id="chat_stop")
+                self.stop_button = gr.Button(
+                    text("chat.stop"), variant="stop", scale=1, min_width=70, elem_id="chat_stop"
+                )
 
     def _lay_out_options(self) -> None:
         text = self._text
@@ -134,7 +136,10 @@ class ChatTab:
             if not message.strip():
                 raise Problem("chat_empty")
             parts = self._page.chat.generate(
-                conversation.asked(messages, system), **values, skip_special_tokens=skip_special, enable_thinking=thinking
+                conversation.asked(messages, system),
+                **values,
+                skip_special_tokens=skip_special,
+                enable_thinking=thinking,
             )
             for part in parts:
                 if isinstance(part, Done):

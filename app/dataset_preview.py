@@ -20,14 +20,18 @@ class DatasetPreview:
         self._text = text = page.text
         with gr.Column(visible=False, elem_id="preview", elem_classes="td-modal") as self.panel:
             with gr.Row(elem_id="preview_head"):
-                self.dataset = gr.Dropdown([], label=label("dataset")[text.language], elem_id="preview_dataset_name")
-                self.count = gr.Textbox(label=text("preview.count"), interactive=False, min_width=80, elem_id="preview_count")
+                self.dataset = gr.Dropdown(
+                    [], label=label("dataset")[text.language], interactive=True, elem_id="preview_dataset_name"
+                )
+                self.count = gr.Textbox(
+                    label=text("preview.count"), interactive=False, min_width=80, elem_id="preview_count"
+                )
                 self.page = gr.Textbox("1", label=text("preview.page"), min_width=80, elem_id="preview_page")
+            self.samples = gr.HTML(elem_id="samples", apply_default_css=False)
             with gr.Row(elem_id="preview_buttons"):
                 self.previous = gr.Button(text("preview.prev"), size="sm", min_width=60, elem_id="preview_prev")
                 self.next = gr.Button(text("preview.next"), size="sm", min_width=60, elem_id="preview_next")
                 self.close = gr.Button(text("preview.close"), size="sm", min_width=60, elem_id="preview_close")
-            self.samples = gr.HTML(elem_id="samples", apply_default_css=False)
 
     def wire(self, button: gr.Button, data_dir: gr.Textbox, datasets: gr.Dropdown, messages: gr.HTML) -> None:
         shown = [self.count, self.page, self.samples]

@@ -37,7 +37,7 @@ def widget(key: str, text: Text, value: Any = None, **options: Any) -> gr.compon
     are neither labelled nor translated.
     """
     about = shown(key)
-    common = {"label": about.label(text.language), "info": about.help(text.language), "elem_id": key} | options
+    common = {"label": about.label(text.language), "info": about.help(text.language), "elem_id": key, "interactive": True} | options
     if is_boolean(key):
         return gr.Checkbox(value=bool(value), **common)
     if "choices" in common or choices(key):

@@ -78,7 +78,9 @@ def start(settings: TrainSettings) -> Path:
             )
         run_folder.write_identity(folder, run_folder.Identity.of(process.pid))
     except OSError as error:
-        raise Problem("output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror) from None
+        raise Problem(
+            "output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror
+        ) from None
     _children[process.pid] = process
     return folder
 

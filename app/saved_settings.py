@@ -48,9 +48,7 @@ def save(runs_dir: Path, name: str, settings: TrainSettings) -> Path:
         beside.write_text(to_yaml(settings), encoding="utf-8")
         beside.replace(path)
     except OSError as error:
-        raise Problem(
-            "output_not_writable", label=both("config_path"), path=str(path), detail=error.strerror
-        ) from None
+        raise Problem("output_not_writable", label=both("config_path"), path=str(path), detail=error.strerror) from None
     return path
 
 

@@ -17,7 +17,7 @@ os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"tun
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import RedirectResponse
+from fastapi.responses import FileResponse, RedirectResponse
 
 from app import theme
 from app.arguments import PROJECT
@@ -66,7 +66,14 @@ def build(page: Page) -> gr.Blocks:
         blocks.load(
             opened,
             [fields["model_name_or_path"], chat.conversation, chat.escape],
-            [train.fields["output_dir"], train.config_path, fields["adapter_name_or_path"], chat.chatbot, *followed, seen],
+            [
+                train.fields["output_dir"],
+                train.config_path,
+                fields["adapter_name_or_path"],
+                chat.chatbot,
+                *followed,
+                seen,
+            ],
             **QUIET,
         )
         gr.Timer(REFRESH_S).tick(follow, seen, [*followed, seen], **QUIET)
@@ -93,6 +100,10 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
             answer.set_cookie(COOKIE, chosen, max_age=YEAR_S, samesite="lax")
         return answer
 
+    @api.get("/favicon.ico")
+    def favicon() -> FileResponse:
+        return FileResponse(PROJECT / "assets" / "logo.svg", media_type="image/svg+xml")
+
     for language in LANGUAGES:
         page = Page(
             text=Text(language),
@@ -109,7 +120,7 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
             root_path=f"{arguments.root_path.rstrip('/')}/{language}" if arguments.root_path else None,
             theme=theme.theme(),
             css=theme.css(),
-            favicon_path=str(PROJECT / "assets" / "logo.svg"),
+            head=theme.head(),
             footer_links=[],
             run_history=False,
             enable_monitoring=False,

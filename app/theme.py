@@ -6,7 +6,7 @@ System fonts only and nothing linked, so that the page asks no other host for an
 import base64
 from pathlib import Path
 
-import gradio as gr
+from gradio import themes
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -14,15 +14,15 @@ SANS = ("system-ui", "PingFang SC", "Microsoft YaHei", "Noto Sans CJK SC", "sans
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Consolas", "Noto Sans Mono CJK SC", "monospace")
 
 
-def theme() -> gr.themes.Base:
+def theme() -> themes.Base:
     """Dense and calm, with teal as the one accent; contrasts are at least WCAG AA in light and dark."""
-    return gr.themes.Base(
-        primary_hue=gr.themes.colors.teal,
-        secondary_hue=gr.themes.colors.teal,
-        neutral_hue=gr.themes.colors.slate,
-        text_size=gr.themes.sizes.text_sm,
-        spacing_size=gr.themes.sizes.spacing_sm,
-        radius_size=gr.themes.sizes.radius_md,
+    return themes.Base(
+        primary_hue=themes.colors.teal,
+        secondary_hue=themes.colors.teal,
+        neutral_hue=themes.colors.slate,
+        text_size=themes.sizes.text_sm,
+        spacing_size=themes.sizes.spacing_sm,
+        radius_size=themes.sizes.radius_md,
         font=SANS,
         font_mono=MONO,
     ).set(

@@ -35,7 +35,12 @@ class TopBar:
             with gr.Row():
                 method = widget("finetuning_type", text)
                 checkpoint = widget(
-                    "adapter_name_or_path", text, "", choices=self.checkpoints(page.model), allow_custom_value=True, scale=2
+                    "adapter_name_or_path",
+                    text,
+                    "",
+                    choices=self.checkpoints(page.model),
+                    allow_custom_value=True,
+                    scale=2,
                 )
                 template = widget("template", text)
         self.fields: dict[str, Any] = {
@@ -47,7 +52,10 @@ class TopBar:
 
     def checkpoints(self, model: str) -> list[models.Choice]:
         """What the checkpoint list offers for `model`."""
-        return [(self._page.text("no_checkpoint"), ""), *models.checkpoints(self._page.runs_dir, model, self._page.text)]
+        return [
+            (self._page.text("no_checkpoint"), ""),
+            *models.checkpoints(self._page.runs_dir, model, self._page.text),
+        ]
 
     def wire(self, learning_rate: gr.Textbox) -> None:
         """`learning_rate` takes what the chosen model recommends."""
@@ -71,7 +79,9 @@ class TopBar:
             info = text("learning_rate.recommended", name=self._name_of(model), value=proposal)
         # A rate that the user typed stays; one that came from a default or another model's folder does not.
         untouched = learning_rate in {default_text("learning_rate"), *self._proposals()}
-        rate = gr.update(info=info, value=proposal or default_text("learning_rate")) if untouched else gr.update(info=info)
+        rate = (
+            gr.update(info=info, value=proposal or default_text("learning_rate")) if untouched else gr.update(info=info)
+        )
         return [self._name_of(model), gr.update(choices=self.checkpoints(model), value=""), rate]
 
     def _proposals(self) -> set[str]:

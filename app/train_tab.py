@@ -34,18 +34,21 @@ class TrainTab:
 
     def _lay_out_settings(self) -> None:
         text = self._text
-        with gr.Group(elem_classes="td-panel"):
-            with gr.Row():
-                self._add("stage", choices=[("Supervised Fine-Tuning", "sft")])
-                self._add("dataset_dir", value=str(self._page.data_dir))
-                self._add("dataset", value=self._preselected(), choices=self._datasets(str(self._page.data_dir)),
-                          multiselect=True, scale=2)  # fmt: skip
-                self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
+        with gr.Group(elem_classes="td-panel"), gr.Row():
+            self._add("stage", choices=[("Supervised Fine-Tuning", "sft")])
+            self._add("dataset_dir", value=str(self._page.data_dir))
+            self._add("dataset", value=self._preselected(), choices=self._datasets(str(self._page.data_dir)),
+                      multiselect=True, scale=2)  # fmt: skip
+            self.preview_button = gr.Button(
+                text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0
+            )
         with gr.Group(elem_classes="td-panel"):
             with gr.Row():
                 for key in ("learning_rate", "num_train_epochs", "max_grad_norm", "seed", "max_samples"):
                     self._add(key, min_width=140)
-                self._add("compute_type", value=devices().compute_types[0], choices=devices().compute_types, min_width=140)
+                self._add(
+                    "compute_type", value=devices().compute_types[0], choices=devices().compute_types, min_width=140
+                )
             with gr.Row():
                 for key in ("cutoff_len", "per_device_train_batch_size", "gradient_accumulation_steps", "val_size"):
                     self._add(key, min_width=140)
@@ -156,7 +159,10 @@ class TrainTab:
 
     def fresh_names(self) -> list[Any]:
         """Names for the next run and settings file, for a page that opens."""
-        return [runs.new_name(), gr.update(value=saved_settings.new_name(), choices=saved_settings.names(self._page.runs_dir))]
+        return [
+            runs.new_name(),
+            gr.update(value=saved_settings.new_name(), choices=saved_settings.names(self._page.runs_dir)),
+        ]
 
     # ---- handlers ----
 
@@ -247,7 +253,9 @@ class TrainTab:
     def _offered(self, folder: Path) -> list[Any]:
         run = runs.read(folder)
         checkpoint = run_folder.checkpoints(folder)[-1].name if run.resumable else ""
-        words = self._text("resume_offer" if run.resumable else "resume_offer_done", run=run.name, checkpoint=checkpoint)
+        words = self._text(
+            "resume_offer" if run.resumable else "resume_offer_done", run=run.name, checkpoint=checkpoint
+        )
         return [fragments.notice_html(words), gr.update(visible=True), *self.view()]
 
     def _on_abort(self) -> list[Any]:

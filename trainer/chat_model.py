@@ -27,7 +27,7 @@ class ChatModel:
         self.adapter: Path | None = None
         self._tokenizer = load_tokenizer(folder)
         self.use_template(template)
-        self._base = load_model(folder, self.device.dtype(dtype), self.device.torch)
+        self._base = load_model(folder, self.device.dtype(dtype), self.device.torch_device)
         self._adapted: PeftModel | None = None
 
     def use_template(self, name: str) -> None:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from trainer.conversation_text import Message, Shape, Span, between, by_shape, stripped, variants
 from trainer.problems import Problem, quoted
 from trainer.settings import TEMPLATES_DIR, label, template_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Message = dict[str, str]
 Roles = tuple[tuple[str, bool], ...]  # (role, whether it has content) of each message
 
 IGNORED = -100
@@ -48,27 +48,6 @@ class Sample:
     labels: list[int]
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """A template's own text around the messages `order` (indexes, as they appear): one more text than messages.
-
-    `lead`: how many characters of white space before each answer the model has to write, because the
-    prompt for it ends before them ("Assistant:" and then " Hello").
-    """
-
-    order: tuple[int, ...]
-    around: tuple[str, ...]
-    lead: tuple[int, ...]
-
-
-class _Span(NamedTuple):
-    """Where a message's content stands in a rendering."""
-
-    start: int
-    end: int
-    answer: bool
-
-
 class _Chunk(NamedTuple):
     """Text that is tokenized on its own. "end": begins with the end token, the only one that is learnt."""
 
@@ -91,7 +70,7 @@ class ChatTemplate:
         self.tokenizer = tokenizer
         self.source = source
         self.name = name
-        self._shapes: dict[tuple[Roles, bool, bool], _Shape] = {}
+        self._shapes: dict[tuple[Roles, bool, bool], Shape] = {}
         self._added = _added_tokens(tokenizer)
         self.end_token = self._find_end_token()
         self._control = self._control_pattern()
@@ -253,17 +232,17 @@ class ChatTemplate:
         flush(len(text))
         return chunks
 
-    def _cuts(self, text: str, span: _Span) -> list[int]:
+    def _cuts(self, text: str, span: Span) -> list[int]:
         """After the first character of each control token's text in a message."""
         return [match.start() + 1 for match in self._control.finditer(text, span.start, span.end)]
 
     def _spans(
         self, text: str, messages: Sequence[Message], *, prompt: bool, thinking: bool, row: int | str
-    ) -> list[_Span]:
+    ) -> list[Span]:
         """The messages that `text` holds, in the order of the text; every answer is among them."""
         roles = _roles(messages)
         shape = self._shape(roles, prompt, thinking)
-        spans = _by_shape(text, messages, shape) or self._by_prompts(text, messages, shape, thinking=thinking)
+        spans = by_shape(text, messages, shape) or self._by_prompts(text, messages, shape, thinking=thinking)
         if spans is None:
             raise self._failed(row, {"en": "it does not show where the answers begin", "zh": "无法确定回答从何处开始"})
         closed = []
@@ -280,11 +259,9 @@ class ChatTemplate:
             rest += 1
         return rest - end if self.end_token and text.startswith(self.end_token, rest) else 0
 
-    def _by_prompts(
-        self, text: str, messages: Sequence[Message], shape: _Shape, *, thinking: bool
-    ) -> list[_Span] | None:
+    def _by_prompts(self, text: str, messages: Sequence[Message], shape: Shape, *, thinking: bool) -> list[Span] | None:
         """For templates that rewrite contents (reasoning, say): an answer begins where the prompt for it ends."""
-        spans: list[_Span] = []
+        spans: list[Span] = []
         asked: list[int] = []  # positions since the last answer
 
         def contents() -> list[tuple[str, str]]:
@@ -300,28 +277,28 @@ class ChatTemplate:
             if not text.startswith(head) or not head.endswith(closing):
                 return None
             begun, start = spans[-1].end if spans else 0, len(head)
-            spans += _between(text, contents(), begun, start - len(closing))
+            spans += between(text, contents(), begun, start - len(closing))
             if position == len(shape.order) - 1 and text.endswith(after):
                 end = len(text) - len(after)
             else:
-                whole = (v for v in _variants(content) if text.startswith(v + after, start))
+                whole = (v for v in variants(content) if text.startswith(v + after, start))
                 end = start + len(v) if (v := next(whole, None)) is not None else text.find(after, start)
             if end < start:
                 return None
-            shown = next((v for v in _stripped(content) if v and text.endswith(v, start, end)), "")
+            shown = next((v for v in stripped(content) if v and text.endswith(v, start, end)), "")
             if shown and text[start : end - len(shown)].strip():
                 start = end - len(shown)  # what stands before it is the template's, not the model's
-            spans.append(_Span(start, end, True))
+            spans.append(Span(start, end, True))
             asked = []
-        return spans + _between(text, contents(), spans[-1].end if spans else 0, len(text) - len(shape.around[-1]))
+        return spans + between(text, contents(), spans[-1].end if spans else 0, len(text) - len(shape.around[-1]))
 
-    def _shape(self, roles: Roles, prompt: bool, thinking: bool) -> _Shape:
+    def _shape(self, roles: Roles, prompt: bool, thinking: bool) -> Shape:
         key = (roles, prompt, thinking)
         if key not in self._shapes:
             self._shapes[key] = self._probed(roles, prompt, thinking)
         return self._shapes[key]
 
-    def _probed(self, roles: Roles, prompt: bool, thinking: bool) -> _Shape:
+    def _probed(self, roles: Roles, prompt: bool, thinking: bool) -> Shape:
         marks = [f"zq{index}qz" if filled else "" for index, (_, filled) in enumerate(roles)]
         messages = [{"role": role, "content": mark} for (role, _), mark in zip(roles, marks, strict=True)]
         text = self._rendered(messages, prompt=prompt, thinking=thinking, row="–")
@@ -332,7 +309,7 @@ class ChatTemplate:
             around.append(before := text[begun:start])
             lead.append(self._lead(before, roles[:index]) if roles[index][0] == "assistant" else 0)
             begun = start + len(marks[index])
-        return _Shape(tuple(order), (*around, text[begun:]), tuple(lead))
+        return Shape(tuple(order), (*around, text[begun:]), tuple(lead))
 
     def _lead(self, before: str, roles: Roles) -> int:
         if not roles or not before or not before[-1].isspace():
@@ -407,48 +384,3 @@ def _added_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, bool]:
     found = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
     found |= dict.fromkeys(tokenizer.all_special_tokens, True)
     return dict(sorted(((text, special) for text, special in found.items() if text.strip()), key=lambda i: -len(i[0])))
-
-
-def _stripped(content: str) -> list[str]:
-    """`content` as templates write it, trimmed or not, longest first."""
-    return list(dict.fromkeys((content, content.rstrip(), content.lstrip(), content.strip())))
-
-
-def _variants(content: str) -> list[str]:
-    """As `_stripped`, and without the reasoning that templates drop from earlier answers."""
-    return _stripped(content) + (_stripped(content.split("</think>")[-1]) if "</think>" in content else [])
-
-
-def _by_shape(text: str, messages: Sequence[Message], shape: _Shape) -> list[_Span] | None:
-    """The messages in `text` when it differs from the probe in nothing but them; else None.
-
-    What stands before the first message is not compared: a template may write the time of day there.
-    """
-    spans: list[_Span] = []
-    end = len(text)
-    for position in reversed(range(len(shape.order))):
-        after, before = shape.around[position + 1], shape.around[position]
-        if not text.endswith(after, 0, end):
-            return None
-        end -= len(after)
-        message = messages[shape.order[position]]
-        for shown in _variants(message["content"]):
-            start = end - len(shown)
-            if text.endswith(shown, 0, end) and (not position or text.endswith(before, 0, start)):
-                break
-        else:
-            return None
-        spans.append(_Span(start - shape.lead[position], end, message["role"] == "assistant"))
-        end = start
-    return spans[::-1]
-
-
-def _between(text: str, contents: Sequence[tuple[str, str]], begun: int, end: int) -> list[_Span]:
-    """Where `contents`, each with the template's text before it, stand; the last may have been rewritten."""
-    spans: list[_Span] = []
-    for before, content in contents[:-1]:
-        begun += len(before)
-        length = next((len(shown) for shown in _stripped(content) if text.startswith(shown, begun)), len(content))
-        spans.append(_Span(begun, begun + length, False))
-        begun += length
-    return [*spans, _Span(begun + len(contents[-1][0]), end, False)] if contents else spans

@@ -1,6 +1,6 @@
 """Checkpoints: complete or absent, readable by the group as umask says, resumable to the bit.
 
-    checkpoint-N/  adapter or model, tokenizer, trainer_state.json, optimizer.pt, rng_state.pt
+checkpoint-N/  adapter or model, tokenizer, trainer_state.json, optimizer.pt, rng_state.pt
 """
 
 import json
@@ -107,6 +107,7 @@ def read_training(checkpoint: Path) -> dict[str, Any]:
 def _rng_state() -> dict[str, Any]:
     version, numbers, gauss = random.getstate()
     kind, values, position, has_gauss, cached = numpy.random.get_state(legacy=True)
+    assert isinstance(values, numpy.ndarray)
     state = {
         "python": [version, list(numbers), gauss],
         "numpy": [kind, torch.from_numpy(values.astype("int64")), position, has_gauss, cached],

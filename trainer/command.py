@@ -109,7 +109,9 @@ def claim(folder: Path, settings: TrainSettings) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         held = run_folder.lock(folder)
     except OSError as error:
-        raise Problem("output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror) from None
+        raise Problem(
+            "output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror
+        ) from None
     if held is None:
         raise Problem("output_in_use", label=label("output_dir"), path=str(folder))
     run_folder.write_identity(folder, run_folder.Identity.of(os.getpid()))

@@ -23,9 +23,7 @@ class Samples:
 def load_samples(settings: TrainSettings, template: ChatTemplate, events: EventLog) -> Samples:
     """The samples of `settings`. Raises Problem when a dataset is unusable or nothing is left to learn."""
     folder = Path(settings.dataset_dir)
-    found = [
-        record for name in settings.dataset for record in records.read_dataset(folder, name, settings.max_samples)
-    ]
+    found = [record for name in settings.dataset for record in records.read_dataset(folder, name, settings.max_samples)]
     kept_for_validation = validation_count(settings, len(found))
     if kept_for_validation:
         random.Random(settings.seed).shuffle(found)

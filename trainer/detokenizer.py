@@ -10,49 +10,55 @@ from transformers import PreTrainedTokenizerBase
 # Half a character decodes to this. SentencePiece's byte tokens give one for each of at most 3 bytes.
 _HALF = "�"
 _HALF_MOST = 3
-_WINDOW_MOST = 32
-_WINDOW_LEAST = 8
+# Only bytes that are no text at all keep so many ids waiting.
+_WAITING_MOST = 32
+_WINDOW = 8
 
 
 class Detokenizer:
-    """Decodes a sliding window of ids: a decoder strips the first token's space, so new text needs its neighbours."""
+    """Decodes a sliding window of ids: a decoder strips the first token's space, so new text needs its neighbours.
+
+    The window begins where a character does: byte tokens torn apart would spoil the ones beside them.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, skip_special_tokens: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skipped: Collection[int] = frozenset(tokenizer.all_special_ids) if skip_special_tokens else ()
         self._window: list[int] = []
         self._given = 0  # Characters of the window's text that have been given out.
-        self._last_whole = 0  # The last place in the window, but for its end's neighbours, where no character is split.
+        self._whole = 0  # Ids of the window up to the latest place where no character was split.
 
     def push(self, token_id: int) -> str:
         """The text that became certain with `token_id`; "" while a character is incomplete."""
         if token_id in self._skipped:
             return ""
         self._window.append(token_id)
-        text = self._decode(self._window)
-        whole = len(text.rstrip(_HALF))
-        full = len(self._window) >= _WINDOW_MOST
-        if full:  # Only bytes that are no text at all keep so many ids waiting.
-            whole = max(whole, len(text) - _HALF_MOST)
-        new = text[self._given : whole]
-        self._given = max(self._given, whole)
-        if whole == len(text) and len(self._window) <= _WINDOW_MOST - _WINDOW_LEAST:
-            self._last_whole = len(self._window)
-        if full:
-            self._shrink(len(text) - self._given)
+        text = self._decode()
+        certain = len(text.rstrip(_HALF))
+        if certain == len(text):
+            new = text[self._given :]
+            self._given = len(text)
+            if len(self._window) > _WINDOW:
+                self._keep(self._window[self._whole :], waiting=0)
+            self._whole = len(self._window)
+            return new
+        if len(self._window) < _WAITING_MOST:
+            new = text[self._given : certain]
+            self._given = max(self._given, certain)
+            return new
+        new = text[self._given : -_HALF_MOST]
+        self._keep(self._window[-_WINDOW:], waiting=min(_HALF_MOST, len(text) - self._given))
         return new
 
     def end(self) -> str:
         """What is left: half a character, shown as U+FFFD."""
-        return self._decode(self._window)[self._given :]
+        return self._decode()[self._given :]
 
-    def _shrink(self, held: int) -> None:
-        # Cut between characters, where there is one: byte tokens torn apart would spoil their neighbours.
-        self._window = self._window[self._last_whole or -_WINDOW_LEAST :]
-        self._last_whole = 0
-        self._given = max(0, len(self._decode(self._window)) - held)
+    def _keep(self, window: list[int], waiting: int) -> None:
+        self._window, self._whole = window, 0
+        self._given = max(0, len(self._decode()) - waiting)
 
-    def _decode(self, ids: list[int]) -> str:
-        text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    def _decode(self) -> str:
+        text = self._tokenizer.decode(self._window, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text

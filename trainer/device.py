@@ -22,7 +22,7 @@ class Device:
     count: int
 
     @property
-    def torch(self) -> torch.device:
+    def torch_device(self) -> torch.device:
         return torch.device(self.type)
 
     def compute_types(self) -> list[ComputeType]:
@@ -75,7 +75,9 @@ def current() -> Device:
 
 def _cpu_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    names = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    )
     return " ".join(names[0].split(":", 1)[1].split()) if names else platform.machine()
 
 

@@ -125,5 +125,7 @@ def resume_checkpoint(settings: TrainSettings) -> Path | None:
     candidates = run_folder.checkpoints(folder) if wanted == "latest" else [Path(wanted)]
     complete = [path for path in candidates if (path / "trainer_state.json").is_file()]
     if not complete:
-        raise Problem("nothing_to_resume", label=label("output_dir"), path=str(folder if wanted == "latest" else wanted))
+        raise Problem(
+            "nothing_to_resume", label=label("output_dir"), path=str(folder if wanted == "latest" else wanted)
+        )
     return complete[-1]

@@ -1,6 +1,6 @@
 """A run is a folder: what it holds, who writes it, and which checkpoints are complete. Light: no torch.
 
-    config.yaml  run.json  events.jsonl  train.log  checkpoint-N/  adapter or model files  training_loss.png
+config.yaml  run.json  events.jsonl  train.log  checkpoint-N/  adapter or model files  training_loss.png
 """
 
 import fcntl

@@ -353,7 +353,8 @@ def to_flags(settings: TrainSettings) -> list[str]:
 
 def to_shell(argv: list[str]) -> str:
     """`argv` as one shell-quoted command, a flag a line."""
-    lines, words = [], []
+    lines: list[str] = []
+    words: list[str] = []
     for word in argv:
         if word.startswith("--") and words:
             lines.append(" ".join(words))

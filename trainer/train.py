@@ -52,7 +52,7 @@ def _explained(error: Exception, settings: TrainSettings) -> Problem:
         return error
     if is_out_of_memory(error):
         return Problem("out_of_device_memory", device=current().name)
-    if isinstance(error, OSError) and error.errno == 28 or "No space left on device" in str(error):
+    if (isinstance(error, OSError) and error.errno == 28) or "No space left on device" in str(error):
         return Problem("disk_full", path=settings.output_dir)
     lines = str(error).strip().splitlines() or [""]
     return Problem("python_error", kind=type(error).__name__, detail=lines[0][:300])
@@ -233,7 +233,7 @@ class Passes:
 
     def _backward(self, samples: list[Sample]) -> float:
         count = batching.label_count(samples)
-        total = torch.zeros((), device=self._device.torch)
+        total = torch.zeros((), device=self._device.torch_device)
         for group in self._cut(samples):
             batch = self._on_device(group)
             with self._autocast():
@@ -246,7 +246,7 @@ class Passes:
     def evaluate(self, samples: list[Sample]) -> float:
         """The token-mean loss over `samples`."""
         self._loss_of.eval()
-        total = torch.zeros((), dtype=torch.float64, device=self._device.torch)
+        total = torch.zeros((), dtype=torch.float64, device=self._device.torch_device)
         # Cut in stretches: the cut is quadratic in the samples it sees.
         for start in range(0, len(samples), 64):
             for group in self._cut(samples[start : start + 64]):
@@ -262,7 +262,7 @@ class Passes:
 
     def _on_device(self, samples: list[Sample]) -> batching.Batch:
         batch = batching.collate(samples, self._pad_id)
-        return batching.Batch(batch.input_ids.to(self._device.torch), batch.labels.to(self._device.torch))
+        return batching.Batch(batch.input_ids.to(self._device.torch_device), batch.labels.to(self._device.torch_device))
 
 
 class Clock:
@@ -298,7 +298,7 @@ def _model(
     full = settings.finetuning_type == "full"
     # Trained weights are kept in fp32 unless pure_bf16 asks otherwise; autocast computes in 16 bits.
     dtype = torch.float32 if full and compute_type != "pure_bf16" else DTYPES[compute_type]
-    model = load_model(resumed_from if full and resumed_from else model_folder, dtype, device.torch)
+    model = load_model(resumed_from if full and resumed_from else model_folder, dtype, device.torch_device)
     model.config.use_cache = False
     if resumed_from and not full:
         settings = settings.model_copy(update={"adapter_name_or_path": str(resumed_from)})

@@ -1,0 +1,113 @@
+"""Chromium, and the page as a person meets it: by labels and button texts, not by internals."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright, and Debian's chromium")
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "browser" in Path(str(item.fspath)).parts:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if not Path(CHROMIUM).exists():
+        pytest.fail("the browser tests need Debian's chromium: apt-get install chromium fonts-noto-cjk")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Walker:
+    """A page in Chromium that notes script errors and requests to other hosts."""
+
+    def __init__(self, page: Any, address: str, screenshots: Path | None) -> None:
+        self.page, self.address, self._screenshots = page, address, screenshots
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        host = urlsplit(address).netloc
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self._note(request.url, host))
+
+    def _note(self, url: str, host: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != host:
+            self.foreign.append(url)
+
+    def open(self, query: str = "") -> "Walker":
+        self.page.goto(self.address + query)
+        self.page.wait_for_selector("#start")
+        self.wait(lambda: self.field("output_dir").input_value() != "", "the page to fill in its fields")
+        return self
+
+    def field(self, elem_id: str) -> Any:
+        return self.page.locator(f"#{elem_id} input, #{elem_id} textarea").first
+
+    def fill(self, elem_id: str, value: str) -> None:
+        self.field(elem_id).fill(value)
+        self.field(elem_id).blur()
+
+    def click(self, name: str) -> None:
+        """The visible button of that name."""
+        self.page.get_by_role("button", name=name, exact=True).locator("visible=true").first.click()
+
+    def choose(self, elem_id: str, option: str | re.Pattern[str]) -> None:
+        """Picks an option of a dropdown, as a person does."""
+        self.field(elem_id).click()
+        self.page.get_by_role("option", name=option).first.click()
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name).click()
+
+    def text(self, elem_id: str) -> str:
+        return self.page.locator(f"#{elem_id}").inner_text()
+
+    def wait_text(self, elem_id: str, words: str, timeout_s: float = 30) -> str:
+        self.wait(lambda: words in self.text(elem_id), f"{words!r} in #{elem_id}", timeout_s, lambda: self.text(elem_id))
+        return self.text(elem_id)
+
+    def wait(
+        self, condition: Callable[[], bool], what: str, timeout_s: float = 30, seen: Callable[[], Any] = lambda: ""
+    ) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited {timeout_s} s for {what}; instead: {seen()}")
+            self.page.wait_for_timeout(50)
+
+    def picture(self, name: str, full: bool = True) -> None:
+        if self._screenshots is not None:
+            self._screenshots.mkdir(parents=True, exist_ok=True)
+            self.page.wait_for_timeout(600)  # let transitions and the chart settle
+            self.page.screenshot(path=self._screenshots / f"{name}.png", full_page=full)
+
+
+@pytest.fixture
+def walk(browser: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Walker]]:
+    """Opens pages: `walk(address, "zh")`."""
+    folder = request.config.getoption("--screenshots")
+    contexts: list[Any] = []
+
+    def start(address: str, language: str = "zh", width: int = 1400, height: int = 900) -> Walker:
+        locale = {"zh": "zh-CN", "en": "en-US"}[language]
+        contexts.append(browser.new_context(locale=locale, viewport={"width": width, "height": height}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(15_000)
+        return Walker(page, address, Path(folder) if folder else None)
+
+    yield start
+    for context in contexts:
+        context.close()

@@ -1,0 +1,74 @@
+"""What the tests share: a server process on a free port, a browser, where screenshots go."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", default=None, help="folder that the browser tests put their screenshots into")
+
+
+@dataclass
+class Server:
+    """A real `tunedesk webui`. `address` is what it printed, with the token."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    runs_dir: Path
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start_server(runs_dir: Path, *flags: str) -> Server:
+    """Starts the page on a free port and waits for the address that it prints."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "webui", "--port", "0", "--runs-dir", str(runs_dir), *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TUNEDESK_TOKEN": ""},
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if select.select([process.stdout], [], [], 1)[0]:
+            lines.append(process.stdout.readline())
+            if found := re.search(r"http://\S+", lines[-1]):
+                return Server(process, found.group(), runs_dir)
+    process.kill()
+    raise AssertionError("the page did not start:\n" + "".join(lines))
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers that end with the test."""
+    started: list[Server] = []
+
+    def start(*flags: str, runs_dir: Path | None = None) -> Server:
+        started.append(start_server(runs_dir or tmp_path / "runs", *flags))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
