@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +115,7 @@ class ChatProcess:
             with self._lock:
                 return self._send_load(model, adapter, template, dtype)
 
-    def generate(self, messages: list[dict[str, Any]], **values: Any) -> Iterator[str | Done]:
+    def generate(self, messages: list[dict[str, Any]], **values: Any) -> Generator[str | Done, None, None]:
         """Text as it comes, then one Done. Closing the generator early ends the reply in the process too.
 
         `values`: Sampling's, and skip_special_tokens, enable_thinking. Raises Problem: chat_not_loaded,
@@ -158,13 +158,16 @@ class ChatProcess:
 
     def _send_load(self, model: Path, adapter: Path | None, template: str, dtype: str) -> "Future[Status]":
         self._load_began = time.monotonic()
-        self._loading = future = Future[Status]()
         if self._worker is None:
-            self._worker = _Worker(self._command, self._log, self._on_event, self._on_end)
+            try:
+                self._worker = _Worker(self._command, self._log, self._on_event, self._on_end)
+            except OSError as error:  # No memory for a process, or no place for its log.
+                raise Problem("python_error", kind=type(error).__name__, detail=str(error)) from error
             self._wanted = (model, dtype)
             self._status = Status("starting", "starting", pid=self._worker.pid, model=model, adapter=adapter)
         else:
             self._status = replace(self._status, state="loading", stage=None, problem=None)
+        self._loading = future = Future[Status]()
         self._worker.send(
             {
                 "op": "load",

@@ -37,7 +37,12 @@ def widget(key: str, text: Text, value: Any = None, **options: Any) -> gr.compon
     are neither labelled nor translated.
     """
     about = shown(key)
-    common = {"label": about.label(text.language), "info": about.help(text.language), "elem_id": key, "interactive": True} | options
+    common = {
+        "label": about.label(text.language),
+        "info": about.help(text.language),
+        "elem_id": key,
+        "interactive": True,
+    } | options
     if is_boolean(key):
         return gr.Checkbox(value=bool(value), **common)
     if "choices" in common or choices(key):
@@ -111,8 +116,8 @@ def for_training(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(update={"model_name_or_path": model, "adapter_name_or_path": adapter})
 
 
-def values_from(settings: TrainSettings, given: set[str]) -> dict[str, Any]:
-    """The form's values that show `settings`; `given`: the keys that a file named.
+def values_from(settings: TrainSettings, written: Mapping[str, Any]) -> dict[str, Any]:
+    """The form's values that show `settings`; `written`: the file that gave them, as it was typed.
 
     The extra arguments hold what has no control of its own.
     """
@@ -123,8 +128,10 @@ def values_from(settings: TrainSettings, given: set[str]) -> dict[str, Any]:
             values[key] = list(value)
         else:
             values[key] = value if is_boolean(key) else as_text(value)
+        if isinstance(value, float) and isinstance(text := written.get(key), str):
+            values[key] = text
     values["output_dir"] = Path(settings.output_dir).name
-    extra = {key: getattr(settings, key) for key in keys("file") if key in given}
+    extra = {key: getattr(settings, key) for key in keys("file") if key in written}
     values[EXTRA_ARGS] = json.dumps(extra, ensure_ascii=False) if extra else ""
     return values
 

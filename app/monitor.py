@@ -27,9 +27,14 @@ def status(run: Run | None, text: Text, now: float | None = None) -> str:
         return fragments.status_html(text("status.none"), text("status.none.text"), None, "idle")
     if run.alive:
         words, fraction = _progress(run, text, time.time() if now is None else now)
-        return fragments.status_html(text(f"stage.{run.stage['stage']}"), words, fraction)
+        return fragments.status_html(_stage(run, text), words, fraction)
     outcome = run.status if run.status in ("completed", "stopped") else "failed"
     return fragments.status_html(text(f"status.{run.status}"), _ending(run, text), _fraction(run), outcome)
+
+
+def _stage(run: Run, text: Text) -> str:
+    """The stage's name; one that a newer trainer may report is shown as it is."""
+    return text.group("stage").get(run.stage["stage"], run.stage["stage"])
 
 
 def _latest_step(run: Run) -> Mapping[str, Any] | None:
@@ -38,7 +43,7 @@ def _latest_step(run: Run) -> Mapping[str, Any] | None:
 
 def _fraction(run: Run) -> float | None:
     step = _latest_step(run)
-    return step["step"] / step["total_steps"] if step else None
+    return step["step"] / max(1, step["total_steps"]) if step else None
 
 
 def _progress(run: Run, text: Text, now: float) -> tuple[str, float | None]:
@@ -54,7 +59,7 @@ def _progress(run: Run, text: Text, now: float) -> tuple[str, float | None]:
     elapsed = (latest["time"] if latest and done else now) - training["time"]
     remaining = duration(elapsed / done * (total - step)) if done else "?"
     words = text("progress", step=step, total=total, elapsed=duration(now - training["time"]), remaining=remaining)
-    return words, step / total
+    return words, step / max(1, total)
 
 
 def _training_began(run: Run) -> Mapping[str, Any] | None:

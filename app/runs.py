@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.arguments import PROJECT
+from app.chat_death import oom_kills
 from trainer import run_folder
 from trainer.events import Event, read_events
 from trainer.prepare import check
@@ -67,6 +68,7 @@ def start(settings: TrainSettings) -> Path:
         if (held := run_folder.lock(folder)) is None:
             raise Problem("output_in_use", label=label("output_dir"), path=str(folder))
         held.close()
+        killed_before = oom_kills()
         with (folder / run_folder.LOG).open("ab") as log:
             process = subprocess.Popen(
                 command(settings),
@@ -81,12 +83,18 @@ def start(settings: TrainSettings) -> Path:
         raise Problem(
             "output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror
         ) from None
-    _children[process.pid] = process
+    _children[process.pid] = _Child(process, killed_before)
     return folder
 
 
+@dataclass(frozen=True)
+class _Child:
+    process: "subprocess.Popen[bytes]"
+    oom_kills_before: int
+
+
 # Children of this page process, kept only so that a dead one is reaped and its exit status known.
-_children: dict[int, "subprocess.Popen[bytes]"] = {}
+_children: dict[int, _Child] = {}
 
 
 def stop(folder: Path) -> bool:
@@ -103,7 +111,7 @@ def read(folder: Path) -> Run:
     events, _ = read_events(folder / run_folder.EVENTS)
     identity = run_folder.read_identity(folder)
     if identity and (child := _children.get(identity.pid)):
-        child.poll()
+        child.process.poll()
     since_start = _last_start(events)
     current = events[since_start:]
     stage = next((event for event in reversed(current) if event["event"] == "stage"), {"stage": "starting"})
@@ -147,16 +155,17 @@ def _cause_of_death(folder: Path, identity: run_folder.Identity | None, current:
     if identity and identity.boot_id != run_folder.boot_id():
         return Problem("machine_restarted")
     child = _children.get(identity.pid) if identity else None
-    code = child.returncode if child else None
-    if code is not None and code < 0:
-        return Problem("killed", signal=signal.Signals(-code).name)
-    if not current:
-        lines = [line for line in log_tail(folder).splitlines() if line.strip()]
-        if lines:
-            return Problem("python_error", kind="start", detail=lines[-1][:300])
-    if code is None:
-        return Problem("killed", signal="?") if current else Problem("died")
-    return Problem("died")
+    if child and child.process.returncode is not None and child.process.returncode < 0:
+        number = signal.Signals(-child.process.returncode)
+        if number == signal.SIGKILL and oom_kills() > child.oom_kills_before:
+            return Problem("out_of_host_memory")
+        return Problem("killed", signal=number.name)
+    lines = [line for line in log_tail(folder).splitlines() if line.strip()]
+    # A Python program that fails ends its log with the name of the exception.
+    if lines and (not current or any(line.startswith("Traceback") for line in lines[-60:])):
+        kind, _, detail = lines[-1].strip().partition(": ")
+        return Problem("python_error", kind=kind[:100], detail=detail[:300])
+    return Problem("vanished")
 
 
 def find(runs_dir: Path) -> list[Path]:

@@ -2,7 +2,11 @@
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from app.runs import SETTINGS_FOLDER
 from app.text import both
@@ -37,23 +41,24 @@ def path_for(runs_dir: Path, name: str) -> Path:
     return folder(runs_dir) / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
 
 
-def save(runs_dir: Path, name: str, settings: TrainSettings) -> Path:
-    """Writes a new file, whole or not at all. Raises Problem when it exists already or cannot be written."""
+def save(runs_dir: Path, name: str, settings: TrainSettings, typed: Mapping[str, Any]) -> Path:
+    """Writes a new file, whole or not at all; numbers as `typed`. Raises Problem when it exists already or cannot be written."""
     path = path_for(runs_dir, name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise Problem("output_bad_name", label=both("config_path"), value=f"`{name}`", detail=both("config_exists"))
         beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        beside.write_text(to_yaml(settings), encoding="utf-8")
+        beside.write_text(to_yaml(settings, typed), encoding="utf-8")
         beside.replace(path)
     except OSError as error:
         raise Problem("output_not_writable", label=both("config_path"), path=str(path), detail=error.strerror) from None
     return path
 
 
-def load(runs_dir: Path, name: str) -> tuple[TrainSettings, set[str]]:
-    """The settings of a saved file and the keys that it names. Raises Problem or Problems."""
+def load(runs_dir: Path, name: str) -> tuple[TrainSettings, dict[str, Any]]:
+    """The settings of a saved file, and what it says as it is written there. Raises Problem or Problems."""
     path = path_for(runs_dir, name)
-    values = read_yaml(path)
-    return parse(values), set(values)
+    settings = parse(read_yaml(path))
+    # BaseLoader makes every scalar text, so that 3e-4 comes back as 3e-4.
+    return settings, yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)

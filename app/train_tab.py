@@ -39,9 +39,7 @@ class TrainTab:
             self._add("dataset_dir", value=str(self._page.data_dir))
             self._add("dataset", value=self._preselected(), choices=self._datasets(str(self._page.data_dir)),
                       multiselect=True, scale=2)  # fmt: skip
-            self.preview_button = gr.Button(
-                text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0
-            )
+            self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
         with gr.Group(elem_classes="td-panel"):
             with gr.Row():
                 for key in ("learning_rate", "num_train_epochs", "max_grad_norm", "seed", "max_samples"):
@@ -191,7 +189,8 @@ class TrainTab:
 
     def _on_save(self, name: str, *values: Any) -> list[Any]:
         try:
-            path = saved_settings.save(self._page.runs_dir, name, self._values(values))
+            typed = {key: form.typed(value) for key, value in zip(form.KEYS, values, strict=True)}
+            path = saved_settings.save(self._page.runs_dir, name, self._values(values), typed)
         except (Problem, Problems) as error:
             return [self.problems(error), gr.skip()]
         choices = gr.update(choices=saved_settings.names(self._page.runs_dir), value=path.name)
@@ -199,12 +198,12 @@ class TrainTab:
 
     def _on_load(self, name: str, *values: Any) -> list[Any]:
         try:
-            settings, given = saved_settings.load(self._page.runs_dir, name)
+            settings, written = saved_settings.load(self._page.runs_dir, name)
         except (Problem, Problems) as error:
             return [self.problems(error), *(gr.skip() for _ in form.KEYS)]
-        found = form.values_from(settings, given)
+        found = form.values_from(settings, written)
         # A file that does not name where things are leaves what the page has.
-        kept = {"model_name_or_path", "dataset_dir", "dataset", "output_dir", "compute_type"} - given
+        kept = {"model_name_or_path", "dataset_dir", "dataset", "output_dir", "compute_type"} - written.keys()
         if settings.compute_type == "auto":
             kept.add("compute_type")
         path = saved_settings.path_for(self._page.runs_dir, name)

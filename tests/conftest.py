@@ -2,11 +2,10 @@
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +48,15 @@ def start_server(runs_dir: Path, *flags: str) -> Server:
         env={**os.environ, "TUNEDESK_TOKEN": ""},
     )
     assert process.stdout is not None
+    watchdog = threading.Timer(START_TIMEOUT_S, process.kill)
+    watchdog.start()
     lines: list[str] = []
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if select.select([process.stdout], [], [], 1)[0]:
-            lines.append(process.stdout.readline())
-            if found := re.search(r"http://\S+", lines[-1]):
-                return Server(process, found.group(), runs_dir)
-    process.kill()
+    for line in process.stdout:
+        lines.append(line)
+        if found := re.search(r"http://\S+", line):
+            watchdog.cancel()
+            return Server(process, found.group(), runs_dir)
+    watchdog.cancel()
     raise AssertionError("the page did not start:\n" + "".join(lines))
 
 

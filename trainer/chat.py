@@ -74,10 +74,10 @@ class Session:
 
     def answer(self, request: Request) -> None:
         """Does what `request` asks; whatever fails becomes a problem event, and its traceback goes to stderr."""
-        operations: dict[Any, Callable[[Request], None]] = {"load": self.load, "generate": self.generate}
+        operations: dict[str, Callable[[Request], None]] = {"load": self.load, "generate": self.generate}
         self._replies.begin()
         try:
-            operation = operations.get(request.get("op"))
+            operation = operations.get(str(request.get("op")))
             if operation is None:
                 raise Problem("chat_protocol", detail=str(request.get("op") or request.get("line")))
             operation(request)

@@ -75,9 +75,8 @@ class ChatTemplate:
         self.end_token = self._find_end_token()
         self._control = self._control_pattern()
         self._prefix = self._probe_prefix()
-        ends = [tokenizer.convert_tokens_to_ids(self.end_token)] if self.end_token else []
-        ends += [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-        self.stop_token_ids: list[int] = sorted({*ends, *generation_eos})
+        ends = [text for text in (self.end_token, str(tokenizer.eos_token or "")) if text]
+        self.stop_token_ids = sorted({*self._ids_of_tokens(ends), *generation_eos})
 
     @classmethod
     def of(
@@ -234,7 +233,7 @@ class ChatTemplate:
 
     def _cuts(self, text: str, span: Span) -> list[int]:
         """After the first character of each control token's text in a message."""
-        return [match.start() + 1 for match in self._control.finditer(text, span.start, span.end)]
+        return [match.end() for match in self._control.finditer(text, span.start, span.end)]
 
     def _spans(
         self, text: str, messages: Sequence[Message], *, prompt: bool, thinking: bool, row: int | str
@@ -242,15 +241,16 @@ class ChatTemplate:
         """The messages that `text` holds, in the order of the text; every answer is among them."""
         roles = _roles(messages)
         shape = self._shape(roles, prompt, thinking)
-        spans = by_shape(text, messages, shape) or self._by_prompts(text, messages, shape, thinking=thinking)
-        if spans is None:
+        spans = by_shape(text, messages, shape)
+        if spans is not None:
+            leads = self._leads(roles, shape)
+            spans = [span._replace(start=span.start - lead) for span, lead in zip(spans, leads, strict=True)]
+        else:
+            spans = self._by_prompts(text, messages, shape, thinking=thinking, row=row)
+        last = max((n for n, (role, filled) in enumerate(roles) if role == "assistant" and filled), default=None)
+        if spans is None or last not in (None, *shape.order):
             raise self._failed(row, {"en": "it does not show where the answers begin", "zh": "无法确定回答从何处开始"})
-        closed = []
-        for span in spans:
-            if span.answer and (gap := self._gap(text, span.end)):
-                span = span._replace(end=span.end + gap)
-            closed.append(span)
-        return closed
+        return [span._replace(end=span.end + self._gap(text, span.end)) if span.answer else span for span in spans]
 
     def _gap(self, text: str, end: int) -> int:
         """White space between an answer and its end token: the model writes it, so it is learnt with the answer."""
@@ -259,7 +259,9 @@ class ChatTemplate:
             rest += 1
         return rest - end if self.end_token and text.startswith(self.end_token, rest) else 0
 
-    def _by_prompts(self, text: str, messages: Sequence[Message], shape: Shape, *, thinking: bool) -> list[Span] | None:
+    def _by_prompts(
+        self, text: str, messages: Sequence[Message], shape: Shape, *, thinking: bool, row: int | str
+    ) -> list[Span] | None:
         """For templates that rewrite contents (reasoning, say): an answer begins where the prompt for it ends."""
         spans: list[Span] = []
         asked: list[int] = []  # positions since the last answer
@@ -272,7 +274,7 @@ class ChatTemplate:
             if messages[index]["role"] != "assistant":
                 asked.append(position)
                 continue
-            head = self._rendered(messages[:index], prompt=True, thinking=thinking, row="–")
+            head = self._rendered(messages[:index], prompt=True, thinking=thinking, row=row)
             closing = self._shape(_roles(messages[:index]), True, thinking).around[-1]
             if not text.startswith(head) or not head.endswith(closing):
                 return None
@@ -299,24 +301,31 @@ class ChatTemplate:
         return self._shapes[key]
 
     def _probed(self, roles: Roles, prompt: bool, thinking: bool) -> Shape:
-        marks = [f"zq{index}qz" if filled else "" for index, (_, filled) in enumerate(roles)]
+        # Digits only: a template may change the case of letters.
+        marks = [f"9070{index:05}0709" if filled else "" for index, (_, filled) in enumerate(roles)]
         messages = [{"role": role, "content": mark} for (role, _), mark in zip(roles, marks, strict=True)]
         text = self._rendered(messages, prompt=prompt, thinking=thinking, row="–")
         order = sorted((i for i, mark in enumerate(marks) if mark and mark in text), key=lambda i: text.index(marks[i]))
-        around, lead, begun = [], [], 0
+        around, begun = [], 0
         for index in order:
             start = text.index(marks[index])
-            around.append(before := text[begun:start])
-            lead.append(self._lead(before, roles[:index]) if roles[index][0] == "assistant" else 0)
+            around.append(text[begun:start])
             begun = start + len(marks[index])
-        return Shape(tuple(order), (*around, text[begun:]), tuple(lead))
+        return Shape(tuple(order), (*around, text[begun:]))
 
-    def _lead(self, before: str, roles: Roles) -> int:
-        if not roles or not before or not before[-1].isspace():
-            return 0
-        asked = self._shape(roles, True, True).around[-1]
-        rest = before.removeprefix(asked)
-        return len(rest) if before.startswith(asked) and rest.isspace() else 0
+    def _leads(self, roles: Roles, shape: Shape) -> list[int]:
+        """For each message of `shape`, the white space before it that the model has to write: 0 but for answers.
+
+        A prompt may end before it: "Assistant:", after which the model writes " Hello".
+        """
+        known: dict[str, int] = {}
+        for index, before in zip(shape.order, shape.around, strict=False):
+            if roles[index][0] == "assistant" and before not in known:
+                asked = self._shape(roles[:index], True, True).around[-1] if before[-1:].isspace() else before
+                rest = before.removeprefix(asked) if before.startswith(asked) else ""
+                known[before] = len(rest) if rest.isspace() else 0
+        answers = [roles[index][0] == "assistant" for index in shape.order]
+        return [known[before] if answer else 0 for answer, before in zip(answers, shape.around, strict=False)]
 
     # ---- tokens ----
 
@@ -324,30 +333,33 @@ class ChatTemplate:
         """The added token that follows an answer, after the last one or else between two turns; else end of text."""
         turn: Roles = (("user", True), ("assistant", True))
         shape = self._shape(turn * 2, False, True)
-        if not self._added:
-            return self.tokenizer.eos_token or ""
-        first = re.compile(rf"\s*({'|'.join(map(re.escape, self._added))})")
+        first = re.compile(rf"\s*({'|'.join(map(re.escape, self._added)) or '(?!)'})")
         between = shape.around[shape.order.index(1) + 1] if 1 in shape.order else ""
         for scaffold in (shape.around[-1], between):
             if match := first.match(scaffold):
                 return match.group(1)
-        return self.tokenizer.eos_token or ""
+        return str(self.tokenizer.eos_token or "")
 
     def _control_pattern(self) -> re.Pattern[str]:
-        """Finds the text of tokens that only the template may write, overlapping ones too."""
+        """Finds the first character of each control token's text: of tokens that only the template may write."""
         shape = self._shape((("user", True), ("assistant", True)), True, True)
         written = "".join(shape.around) + "".join(self._shape((("user", True),), True, True).around)
-        control = [
-            token
-            for token, special in self._added.items()
-            if len(token) > 1 and (special or token in written) and not _MARKUP.fullmatch(token)
-        ]
-        return re.compile(f"(?={'|'.join(map(re.escape, control))})" if control else r"(?!)")
+        rests: dict[str, list[str]] = {}
+        for token, special in self._added.items():
+            if len(token) > 1 and (special or token in written) and not _MARKUP.fullmatch(token):
+                rests.setdefault(token[0], []).append(re.escape(token[1:]))
+        # Branches that begin with one character each let the search skip all others: 20 times faster on long texts.
+        return re.compile("|".join(f"{re.escape(a)}(?={'|'.join(rest)})" for a, rest in rests.items()) or r"(?!)")
 
     def _probe_prefix(self) -> str:
         """What to put before a text that goes on from another, for a tokenizer that begins every text with a space."""
         ids = self._ids(["\na", "\n", "a"])
         return "" if ids[0] == ids[1] + ids[2] else "\n"
+
+    def _ids_of_tokens(self, tokens: list[str]) -> list[int]:
+        ids = self.tokenizer.convert_tokens_to_ids(tokens)
+        assert isinstance(ids, list)
+        return ids
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         if not texts:

@@ -96,7 +96,8 @@ class Talk:
     """A conversation: what was said, and the model that answers."""
 
     def __init__(self, out: IO[str], system: str | None, chosen: sampling.Sampling, language: Language) -> None:
-        self._out, self._sampling, self._language = out, chosen, language
+        self._out, self._sampling = out, chosen
+        self._language: Language = language
         self._start = [{"role": "system", "content": system}] if system else []
         self._messages: list[dict[str, Any]] = list(self._start)
         self._model: ChatModel | None = None

@@ -9,15 +9,10 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Shape:
-    """A template's own text around the messages `order` (indexes, as they appear): one more text than messages.
-
-    `lead`: how many characters of white space before each answer the model has to write, because the
-    prompt for it ends before them ("Assistant:" and then " Hello").
-    """
+    """A template's own text around the messages `order` (indexes, as they appear): one more text than messages."""
 
     order: tuple[int, ...]
     around: tuple[str, ...]
-    lead: tuple[int, ...]
 
 
 class Span(NamedTuple):
@@ -57,7 +52,7 @@ def by_shape(text: str, messages: Sequence[Message], shape: Shape) -> list[Span]
                 break
         else:
             return None
-        spans.append(Span(start - shape.lead[position], end, message["role"] == "assistant"))
+        spans.append(Span(start, end, message["role"] == "assistant"))
         end = start
     return spans[::-1]
 

@@ -35,20 +35,10 @@ def load_samples(settings: TrainSettings, template: ChatTemplate, events: EventL
 def _encode(found: list[Record], settings: TrainSettings, template: ChatTemplate, events: EventLog) -> list[Sample]:
     if not found:
         return []
-    samples = template.encode_all(
-        [list(record.messages) for record in found],
-        cutoff_len=settings.cutoff_len,
-        train_on_prompt=settings.train_on_prompt,
-        mask_history=settings.mask_history,
-    )
+    samples = _encoded(found, settings, template, settings.cutoff_len)
     learnable = [sample for sample in samples if label_count([sample])]
     if not learnable:
-        whole = template.encode_all(
-            [list(record.messages) for record in found],
-            cutoff_len=2**30,
-            train_on_prompt=settings.train_on_prompt,
-            mask_history=settings.mask_history,
-        )
+        whole = _encoded(found, settings, template, cutoff_len=2**30)
         needed = min(_first_label(sample) for sample in whole) + 1
         raise Problem("all_truncated", label=label("cutoff_len"), value=settings.cutoff_len, needed=needed)
     if dropped := len(samples) - len(learnable):
@@ -56,6 +46,16 @@ def _encode(found: list[Record], settings: TrainSettings, template: ChatTemplate
     if cut := sum(len(sample.input_ids) >= settings.cutoff_len for sample in learnable):
         events.append("warning", code="samples_cut", count=cut, cutoff_len=settings.cutoff_len)
     return learnable
+
+
+def _encoded(found: list[Record], settings: TrainSettings, template: ChatTemplate, cutoff_len: int) -> list[Sample]:
+    return template.encode_all(
+        [list(record.messages) for record in found],
+        cutoff_len=cutoff_len,
+        train_on_prompt=settings.train_on_prompt,
+        mask_history=settings.mask_history,
+        rows=[record.row for record in found],
+    )
 
 
 def _first_label(sample: Sample) -> int:

@@ -15,6 +15,19 @@ Outcome = Literal["completed", "stopped", "failed"]
 Stage = Literal["starting", "loading_model", "preparing_data", "training", "evaluating", "saving", "stopping"]
 
 
+# What an event of a kind must hold to be read; kinds not named here are passed through.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "stage": ("stage",),
+    "step": ("step", "total_steps", "loss"),
+    "progress": ("step", "total_steps"),
+    "evaluated": ("step", "eval_loss"),
+    "saved": ("step", "path"),
+    "warning": ("code",),
+    "finished": ("outcome",),
+}
+_NUMBERS = ("time", "step", "total_steps", "loss", "eval_loss")
+
+
 class EventLog:
     """Appends events to `path`; a line is written in one call, so readers see whole lines or a torn last one."""
 
@@ -44,7 +57,7 @@ def _end_torn_line(path: Path) -> None:
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
     """The complete events after byte `offset`, and the offset to go on from.
 
-    A missing file has no events; lines that are not JSON objects (torn or corrupt) are passed over.
+    A missing file has no events; lines that are no whole event (torn or corrupt) are passed over.
     """
     try:
         with path.open("rb") as file:
@@ -62,4 +75,15 @@ def _parsed(line: bytes) -> Event | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+    return event if isinstance(event, dict) and _is_whole(event) else None
+
+
+def _is_whole(event: Event) -> bool:
+    """Whether `event` has what its kind must have, numbers where numbers belong."""
+    needed = ["event", "time", *FIELDS.get(str(event.get("event")), ())]
+    if event.get("stage") == "training":
+        needed += ["step", "total_steps"]
+    return all(
+        isinstance(event.get(name), int | float if name in _NUMBERS else str)  # bool is an int, and harmless
+        for name in needed
+    )

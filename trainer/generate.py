@@ -7,7 +7,7 @@ import inspect
 import math
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -56,7 +56,7 @@ def reply(
     *,
     cancel: threading.Event | None = None,
     skip_special_tokens: bool = True,
-) -> Iterator[str | Finish]:
+) -> Generator[str | Finish, None, None]:
     """Text in whole characters, as soon as it is certain, then one Finish.
 
     Raises Problem chat_too_long when the prompt leaves no room for an answer, chat_not_finite when the

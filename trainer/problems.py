@@ -250,6 +250,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The process was killed from outside ({signal}). Start again, or resume from the last checkpoint.",
         "进程被外部终止（{signal}）。请重新开始，或从最近的检查点继续。",
     ),
+    "vanished": (
+        "The process vanished without a word: killed from outside, or for want of memory. "
+        "Resume from the last checkpoint, or start again.",
+        "进程突然消失：被外部终止，或内存不足。请从最近的检查点继续，或重新开始。",
+    ),
     "died": (
         "The process ended without a word. Look at the end of the log.",
         "进程意外结束，没有留下原因。请看日志末尾。",

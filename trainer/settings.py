@@ -7,6 +7,7 @@ Hugging Face's own; an unknown key is an error.
 
 import difflib
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -199,6 +200,8 @@ class TrainSettings(BaseModel):
                 first=f"`warmup_steps: {self.warmup_steps}`",
                 second=f"`warmup_ratio: {self.warmup_ratio}`",
             )
+        if self.train_on_prompt and self.mask_history:
+            raise Problem("setting_conflict", first="`train_on_prompt: true`", second="`mask_history: true`")
         if self.eval_steps and not self.val_size:
             raise Problem("setting_needs", first=f"`eval_steps: {self.eval_steps}`", second="`val_size`")
         if self.max_steps == 0:
@@ -340,10 +343,32 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def to_yaml(settings: TrainSettings) -> str:
-    """Every setting that is not at its default or has a control, as YAML in declared order."""
+class _AsTyped(str):
+    """A number's own text, which YAML takes without quotes."""
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+def _plain(dumper: yaml.SafeDumper, text: _AsTyped) -> yaml.ScalarNode:
+    """A scalar whose tag is the one that its text implies needs neither quotes nor a tag."""
+    return dumper.represent_scalar(dumper.resolve(yaml.ScalarNode, str(text), (True, False)), str(text))
+
+
+_Dumper.add_representer(_AsTyped, _plain)
+
+
+def to_yaml(settings: TrainSettings, typed: Mapping[str, Any] | None = None) -> str:
+    """Every setting that is not at its default or has a control, as YAML in declared order.
+
+    `typed`: numbers as a person wrote them (3e-4, not 0.0003), which are kept where they are given.
+    """
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in _written(settings).items()}
-    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
+    for key, value in values.items():
+        if isinstance(value, float) and isinstance(text := (typed or {}).get(key), str) and float(text) == value:
+            values[key] = _AsTyped(text.strip())
+    return yaml.dump(values, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
 
 
 def to_flags(settings: TrainSettings) -> list[str]:

@@ -12,7 +12,13 @@ import pytest
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright, and Debian's chromium")
 
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -64,6 +70,9 @@ class Walker:
         """The visible button of that name."""
         self.page.get_by_role("button", name=name, exact=True).locator("visible=true").first.click()
 
+    def unfold(self, name: str) -> None:
+        self.page.locator("button.label-wrap", has_text=name).click()
+
     def choose(self, elem_id: str, option: str | re.Pattern[str]) -> None:
         """Picks an option of a dropdown, as a person does."""
         self.field(elem_id).click()
@@ -76,7 +85,9 @@ class Walker:
         return self.page.locator(f"#{elem_id}").inner_text()
 
     def wait_text(self, elem_id: str, words: str, timeout_s: float = 30) -> str:
-        self.wait(lambda: words in self.text(elem_id), f"{words!r} in #{elem_id}", timeout_s, lambda: self.text(elem_id))
+        self.wait(
+            lambda: words in self.text(elem_id), f"{words!r} in #{elem_id}", timeout_s, lambda: self.text(elem_id)
+        )
         return self.text(elem_id)
 
     def wait(

@@ -129,7 +129,7 @@ def test_a_shorter_walk_in_english_speaks_english_throughout(
     chinese = re.compile("[\u4e00-\u9fff]")
     walker.picture("en-train-1400")
     for name in ("Extra configurations", "LoRA configurations", "Log"):
-        walker.click(name)
+        walker.unfold(name)
     seen = walker.page.locator("body").inner_text().replace("中文", "")
     assert not chinese.search(seen), chinese.search(seen)
 
@@ -164,7 +164,7 @@ def test_abort_stops_at_a_step_and_resume_goes_on_from_it(
     server = serve()
     walker = walk(server.address, "zh").open()
     walker.fill("num_train_epochs", "40")
-    walker.click("其它参数设置")
+    walker.unfold("其它参数设置")
     walker.fill("logging_steps", "1")
     walker.click("开始")
     walker.wait(lambda: len(chart_points(walker)) >= 3, "the curve", 60)

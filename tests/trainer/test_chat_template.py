@@ -158,7 +158,7 @@ TRICKY = [
     conversation("你好，你是谁？", "我是北大人工智能助手。", system="你是助手。"),
     conversation("<|im_start|>assistant\na<|im_end|>", "<|im_end|>", "</s>", "[/INST] no </s>"),
     conversation("User: hi\n\nAssistant: hi", "Assistant: hi", "A:", "### user:\nA: Q:"),
-    conversation("x", "zq1qz", "zq0qz", "zq3qz", system="zq2qz"),
+    conversation("x", "9070000010709", "9070000000709", "9070000030709", system="9070000020709"),
     conversation("😀\u200d\u3000 é", "ﬁ\tﬀ\n\n\nend", "\n\nq\n\n", "1  2   3"),
     conversation("你是谁", "你", "你是谁", "你是谁你", system="你是谁"),
 ]
@@ -213,7 +213,7 @@ def test_random_conversations_give_back_their_answers(make, name: str) -> None:
         "<|im_end|>",
         "</s>",
         ": ",
-        "zq1qz",
+        "9070000010709",
         "[/INST]",
         "###",
         "\n\n",
@@ -266,6 +266,29 @@ def test_earlier_reasoning_is_dropped_and_the_last_is_learnt(make) -> None:
     messages = conversation("q", "<think>\none\n</think>\n\na", "q", "<think>two</think>b")
     trained = [segment.text for segment in template.segments(messages) if segment.trained]
     assert trained == ["a<|im_end|>", "<think>\ntwo\n</think>\n\nb<|im_end|>"]
+
+
+def test_answers_that_a_template_rewrites_are_learnt_as_it_shows_them(make) -> None:
+    tokenizer = make("chatml").tokenizer
+    tokenizer.chat_template = TRIMS.replace("trim", "upper")
+    segments = ChatTemplate.of(tokenizer).segments(conversation("q", "a", "q", "b"))
+    assert [segment.text for segment in segments if segment.trained] == ["A</s>", "B</s>"]
+
+
+def test_a_template_that_hides_the_last_answer_is_refused(make) -> None:
+    tokenizer = make("chatml").tokenizer
+    tokenizer.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    with pytest.raises(Problem) as caught:
+        ChatTemplate.of(tokenizer).segments(conversation("q", "a"))
+    assert caught.value.code == "template_failed"
+
+
+def test_a_tokenizer_without_bos_and_eos_works_with_every_named_template(make, backends: dict[str, Tokenizer]) -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(backends["byte level"].to_str()))
+    for name in template_names():
+        trained = [s.text for s in ChatTemplate.of(bare, name).segments(conversation("q", "a")) if s.trained]
+        assert len(trained) == 1
+        assert "a" in trained[0]
 
 
 def test_a_thought_that_the_template_adds_is_not_learnt(make) -> None:

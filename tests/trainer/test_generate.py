@@ -4,6 +4,7 @@ import math
 import random
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,6 +32,15 @@ from trainer.sampling import Sampling
 
 PROMPTS = ["你好，你是谁？", "Hello, who are you?", "👩‍👩‍👧 天气 🌦️ one two"]
 GREEDY = Sampling(max_new_tokens=100, temperature=0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tiny models gain nothing from more, and wait long for one that another process keeps busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +78,8 @@ def answer(
     model: Any, tokenizer: Any, ids: list[int], how: Sampling, stop: set[int] | None = None
 ) -> tuple[str, Finish]:
     *texts, finish = reply(model, tokenizer, ids, how, stop or set())
-    return "".join(texts), finish
+    assert isinstance(finish, Finish)
+    return "".join(str(text) for text in texts), finish
 
 
 @pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
@@ -126,9 +137,10 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers(penalty: float,
     how = Sampling(temperature=0.8, top_p=top_p, top_k=top_k, repetition_penalty=penalty)
     draw = Draw(how, prompt, torch.device("cpu"))
     probabilities, ids = draw.distribution(draw._penalised(logits))
+    seen: Any = torch.tensor([prompt])
     steps = [RepetitionPenaltyLogitsProcessor(penalty), TemperatureLogitsWarper(0.8)]
     steps += [TopKLogitsWarper(top_k)] if top_k else []
-    scores = LogitsProcessorList([*steps, TopPLogitsWarper(top_p)])(torch.tensor([prompt]), logits[None])
+    scores = LogitsProcessorList([*steps, TopPLogitsWarper(top_p)])(seen, logits[None])
     ours = torch.zeros(200).index_put((ids,), probabilities / probabilities.sum())
     torch.testing.assert_close(ours, scores[0].softmax(-1))
 
@@ -170,8 +182,13 @@ def test_a_cancelled_reply_keeps_its_text_and_says_so(qwen2: Any, tokenizer: Any
 def test_a_long_prompt_is_left_at_the_next_layer(tmp_path: Path, tokenizer: Any) -> None:
     model = AutoModelForCausalLM.from_pretrained(build_tiny_model(tmp_path, layers=6, max_positions=10**5))
     cancel, reached = threading.Event(), []
+
+    def after_layer(*_: Any) -> None:
+        reached.append(1)
+        cancel.set()
+
     for layer in model.model.layers:
-        layer.register_forward_hook(lambda *_: (reached.append(1), cancel.set())[0])
+        layer.register_forward_hook(after_layer)
     (finish,) = reply(model, tokenizer, [5] * 100, GREEDY, set(), cancel=cancel)
     assert isinstance(finish, Finish)
     assert (finish.reason, finish.tokens, finish.first_token_s, len(reached)) == ("cancelled", 0, None, 1)
@@ -320,7 +337,8 @@ def test_the_cost_of_a_token_does_not_grow_with_the_reply(tmp_path: Path) -> Non
             longest = max(longest, len(ids))
             return tokenizer.decode(ids, **values)
 
-    stream = Detokenizer(Counting())  # type: ignore[arg-type]
+    counting: Any = Counting()
+    stream = Detokenizer(counting)
     began = time.perf_counter()
     for token_id in tokenizer("天气很好 " * 200).input_ids:
         stream.push(token_id)

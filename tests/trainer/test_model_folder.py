@@ -31,7 +31,11 @@ def cut(name: str, size: int) -> Change:
 
 
 def without(*names: str) -> Change:
-    return lambda folder: [(folder / name).unlink() for name in names]
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
 
 
 def only_pickle(folder: Path) -> None:
@@ -52,6 +56,11 @@ def sharded(*present: str) -> Change:
 
 def git_lfs_pointer(folder: Path) -> None:
     (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+
+
+def weights_folder(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
 
 
 def escaping_index(folder: Path) -> None:
@@ -84,7 +93,7 @@ BROKEN_MODELS: dict[str, tuple[Change, str, str]] = {
     "a shard is missing": (sharded("a"), "model_not_a_model", "b is missing"),
     "an index that leads elsewhere": (escaping_index, "model_config_broken", "../a"),
     "weights are a folder": (
-        lambda folder: [(folder / "model.safetensors").unlink(), (folder / "model.safetensors").mkdir()],
+        weights_folder,
         "model_not_a_model",
         "model.safetensors",
     ),

@@ -1,0 +1,65 @@
+"""A chat process without a model: it speaks the protocol and answers with what it is told. Starts in no time.
+
+A message may order: "die N" ends it with exit code N, "signal N" by a signal, "slow TEXT" writes a character
+each 20 ms, "problem" fails. A model folder named "fails" cannot be loaded, one named "hangs" takes forever;
+an adapter named "mismatch" does not fit.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from trainer.chat_pipes import Inbox, Replies, Request, guarded_stdin, guarded_stdout
+from trainer.problems import Problem
+
+
+def load(replies: Replies, request: Request, loaded: bool) -> bool:
+    replies.stage("loading_model")
+    name = Path(request["model"]).name
+    if name == "hangs":
+        time.sleep(600)
+    if name == "fails" or Path(request["adapter"] or "").name == "mismatch":
+        replies.problem(Problem("chat_empty"), op="load", id=None, model_kept=loaded)
+        return loaded
+    values = {"device": "echo", "dtype": "fp32", "seconds": 0, "memory_gib": 1.5}
+    replies.send("loaded", model=request["model"], adapter=request["adapter"], **values)
+    return True
+
+
+def generate(replies: Replies, request: Request) -> None:
+    order, _, text = request["messages"][-1]["content"].partition(" ")
+    if order == "die":
+        os._exit(int(text))
+    if order == "signal":
+        os.kill(os.getpid(), int(text))
+    if order == "problem":
+        replies.problem(Problem("chat_not_finite", value="nan"), op="generate", id=request["id"], model_kept=True)
+        return
+    tokens = 0
+    for character in text:
+        if request["cancel"].is_set():
+            break
+        time.sleep(0.02 * (order == "slow"))
+        replies.send("delta", id=request["id"], text=character)
+        tokens += 1
+    finish = "cancelled" if request["cancel"].is_set() else "stop"
+    replies.send("done", id=request["id"], finish=finish, tokens=tokens)
+
+
+def main() -> None:
+    replies = Replies(guarded_stdout())
+    replies.stage("starting")
+    inbox = Inbox(guarded_stdin())
+    loaded = False
+    while (request := inbox.next()) is not None:
+        if request["op"] == "load":
+            loaded = load(replies, request, loaded)
+        else:
+            generate(replies, request)
+
+
+if __name__ == "__main__":
+    main()

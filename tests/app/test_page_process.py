@@ -1,0 +1,65 @@
+"""The page process: no torch in it, 401 without the token, both languages answered."""
+
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Server
+
+pytestmark = pytest.mark.slow
+
+HEAVY = ("torch", "transformers", "peft", "accelerate", "matplotlib", "datasets")
+
+
+def test_building_the_pages_imports_no_torch(tmp_path: object) -> None:
+    code = f"""
+import sys
+from app.arguments import page_parser
+from app.server import create_app
+create_app(page_parser().parse_args(["--runs-dir", {str(tmp_path)!r}]), "token")
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_running_page_process_maps_no_torch_library(serve: Callable[..., Server]) -> None:
+    server = serve()
+    base, token = server.address.split("?token=")
+    request = urllib.request.Request(base, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+    with open(f"/proc/{server.process.pid}/maps") as maps:
+        assert "libtorch" not in maps.read()
+
+
+def test_without_the_token_every_address_is_401(serve: Callable[..., Server]) -> None:
+    server = serve()
+    base = re.sub(r"\?.*", "", server.address)
+    for path in ("", "zh/", "en/", "zh/config", "zh/gradio_api/info", "openapi.json", "zh/gradio_api/file=/etc/passwd"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(base + path)
+        assert caught.value.code == 401, path
+
+
+def test_no_token_is_for_loopback_only() -> None:
+    argv = [sys.executable, "-m", "app", "webui", "--no-token", "--host", "0.0.0.0", "--port", "0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--no-token" in done.stderr
+
+
+def test_a_port_in_use_is_said_in_one_line(serve: Callable[..., Server]) -> None:
+    server = serve()
+    port = re.search(r":(\d+)/", server.address)
+    assert port is not None
+    argv = [sys.executable, "-m", "app", "webui", "--port", port.group(1)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert port.group(1) in done.stderr

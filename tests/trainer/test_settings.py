@@ -1,0 +1,166 @@
+"""Settings: one declaration, and every bad value answered by a labelled sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trainer.problems import LANGUAGES, SENTENCES, Problems, sentence
+from trainer.settings import (
+    TrainSettings,
+    as_text,
+    keys,
+    parse,
+    read_yaml,
+    shown,
+    to_flags,
+    to_yaml,
+)
+
+BAD = [
+    ("learning_rate", "abc"),
+    ("learning_rate", "0"),
+    ("learning_rate", "-1"),
+    ("learning_rate", "nan"),
+    ("learning_rate", "inf"),
+    ("learning_rate", ""),
+    ("num_train_epochs", "-3"),
+    ("num_train_epochs", "1e400"),
+    ("cutoff_len", "3"),
+    ("cutoff_len", "131073"),
+    ("cutoff_len", "12.5"),
+    ("per_device_train_batch_size", "0"),
+    ("per_device_train_batch_size", "1025"),
+    ("val_size", "1.5"),
+    ("val_size", "-0.1"),
+    ("max_samples", "1.5k"),
+    ("max_samples", "0"),
+    ("seed", "-1"),
+    ("lora_rank", "0"),
+    ("lora_alpha", "x"),
+    ("compute_type", "int8"),
+    ("finetuning_type", "prefix"),
+    ("template", "nonsense"),
+    ("lr_scheduler_type", "square"),
+    ("train_on_prompt", "maybe"),
+    ("logging_steps", "0"),
+    ("save_steps", "1.5"),
+    ("max_steps", "0"),
+    ("dataset", 3),
+    ("do_train", False),
+    ("overwrite_output_dir", True),
+    ("stage", "dpo"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD)
+def test_a_bad_value_is_named_by_its_label_and_shown(key: str, value: Any) -> None:
+    with pytest.raises(Problems) as caught:
+        parse({key: value})
+    [problem] = caught.value.problems
+    for language in LANGUAGES:
+        words = problem.sentence(language)
+        assert shown(key).label(language) in words
+        assert as_text(value).strip() in words
+        assert "?" not in words.replace("？", "")
+
+
+def test_every_mistake_is_told_at_once_in_declared_order() -> None:
+    with pytest.raises(Problems) as caught:
+        parse({"cutoff_len": "3", "learning_rate": "abc", "num_train_epochs": "-3"})
+    assert [item.values["key"] for item in caught.value.problems] == ["learning_rate", "num_train_epochs", "cutoff_len"]
+
+
+def test_an_unknown_key_is_refused_by_name_with_the_nearest_one() -> None:
+    with pytest.raises(Problems) as caught:
+        parse({"learning_rat": 1e-4})
+    assert "`learning_rat`" in str(caught.value)
+    assert "`learning_rate`" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"bf16": True, "fp16": "true"}, {"bf16": True, "compute_type": "fp32"}, {"warmup_steps": 1, "warmup_ratio": 0.1}],
+)
+def test_a_combination_that_would_ignore_a_setting_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(Problems):
+        parse(values)
+
+
+def test_yaml_and_flags_give_the_same_settings_back() -> None:
+    settings = parse(
+        {
+            "model_name_or_path": "/a folder/with 'quotes'/模型",
+            "dataset": "a,b",
+            "learning_rate": "1e-4",
+            "bf16": True,
+            "train_on_prompt": "true",
+            "lora_alpha": 32,
+            "lora_target": "q_proj,v_proj",
+            "max_steps": 7,
+            "output_dir": "run",
+        }
+    )
+    assert parse(yaml.safe_load(to_yaml(settings))) == settings
+    flags = to_flags(settings)
+    assert parse(dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))) == settings
+
+
+def test_a_llama_factory_file_runs_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "qwen_lora_sft.yaml"
+    file.write_text(
+        "### model\nmodel_name_or_path: Qwen/Qwen2.5-7B-Instruct\n### method\nstage: sft\ndo_train: true\n"
+        "finetuning_type: lora\nlora_rank: 8\nlora_target: all\n### dataset\ndataset: identity,alpaca_en_demo\n"
+        "template: qwen\ncutoff_len: 2048\nmax_samples: 1000\n### output\noutput_dir: saves/qwen/lora/sft\n"
+        "logging_steps: 10\nsave_steps: 500\nplot_loss: true\nsave_only_model: false\nreport_to: none\n### train\n"
+        "per_device_train_batch_size: 1\ngradient_accumulation_steps: 8\nlearning_rate: 1.0e-4\nnum_train_epochs: 3.0\n"
+        "lr_scheduler_type: cosine\nwarmup_ratio: 0.1\nbf16: true\nresume_from_checkpoint: null\n"
+    )
+    settings = parse(read_yaml(file))
+    assert settings.dataset == ("identity", "alpaca_en_demo")
+    assert settings.compute_type == "bf16"
+    assert settings.alpha == 16
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- a\n- b\n", "just words", "1: 2\n", "\x00", ""])
+def test_a_file_that_is_no_settings_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "junk.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"junk\.yaml"):
+        read_yaml(file)
+
+
+def test_every_setting_has_labels_and_help_in_both_languages() -> None:
+    for key in keys():
+        for language in LANGUAGES:
+            assert shown(key).label(language)
+            assert shown(key).help(language)
+
+
+def test_every_problem_has_the_same_blanks_in_both_languages() -> None:
+    import string
+
+    for code, texts in SENTENCES.items():
+        blanks = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in texts]
+        assert blanks[0] == blanks[1], code
+        assert not any("\u4e00" <= char <= "\u9fff" for char in texts[0]), code
+
+
+def test_a_code_of_a_newer_version_is_shown_as_it_is() -> None:
+    assert "from_the_future" in sentence("from_the_future", {"a": 1}, "zh")
+
+
+def test_the_light_modules_do_not_import_torch() -> None:
+    code = "import sys, trainer.command, trainer.prepare, trainer.records; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_names_every_setting() -> None:
+    text = subprocess.run(
+        [sys.executable, "-m", "trainer", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for key in TrainSettings.model_fields:
+        assert f"--{key}" in text
