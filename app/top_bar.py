@@ -57,6 +57,13 @@ class TopBar:
             *models.checkpoints(self._page.runs_dir, model, self._page.text),
         ]
 
+    def learning_rate(self, model: str) -> tuple[str, str]:
+        """The learning rate to begin with for `model`, and what is said of it."""
+        text, proposal = self._page.text, models.proposed(model, "learning_rate")
+        if proposal:
+            return proposal, text("learning_rate.recommended", name=self._name_of(model), value=proposal)
+        return default_text("learning_rate"), shown("learning_rate").help(text.language)
+
     def wire(self, learning_rate: gr.Textbox) -> None:
         """`learning_rate` takes what the chosen model recommends."""
         path, checkpoint = self.fields["model_name_or_path"], self.fields["adapter_name_or_path"]
@@ -72,16 +79,10 @@ class TopBar:
         return dict(models.found(self._page.model)).get(name, path)
 
     def _on_model(self, model: str, learning_rate: str) -> list[Any]:
-        text = self._page.text
-        proposal = models.proposed(model, "learning_rate")
-        info = shown("learning_rate").help(text.language)
-        if proposal:
-            info = text("learning_rate.recommended", name=self._name_of(model), value=proposal)
+        value, info = self.learning_rate(model)
         # A rate that the user typed stays; one that came from a default or another model's folder does not.
         untouched = learning_rate in {default_text("learning_rate"), *self._proposals()}
-        rate = (
-            gr.update(info=info, value=proposal or default_text("learning_rate")) if untouched else gr.update(info=info)
-        )
+        rate = gr.update(info=info, value=value) if untouched else gr.update(info=info)
         return [self._name_of(model), gr.update(choices=self.checkpoints(model), value=""), rate]
 
     def _proposals(self) -> set[str]:

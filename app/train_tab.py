@@ -42,7 +42,9 @@ class TrainTab:
             self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
         with gr.Group(elem_classes="td-panel"):
             with gr.Row():
-                for key in ("learning_rate", "num_train_epochs", "max_grad_norm", "seed", "max_samples"):
+                rate, info = self._top_bar.learning_rate(self._page.model)
+                self._add("learning_rate", value=rate, info=info, min_width=140)
+                for key in ("num_train_epochs", "max_grad_norm", "seed", "max_samples"):
                     self._add(key, min_width=140)
                 self._add(
                     "compute_type", value=devices().compute_types[0], choices=devices().compute_types, min_width=140

@@ -107,6 +107,7 @@ def test_the_tutorial_in_chinese_ends_with_another_answer(
     walker.wait_text("chat_status", "模型已加载", 60)
     assert "checkpoint-" in walker.text("chat_status")
     walker.click("清空历史")
+    walker.wait(lambda: "小调" not in walker.text("chatbot"), "an empty conversation")
     after = ask(walker, "你好，你是谁？", send="提交")
     assert "北大人工智能助手" in after
     walker.picture("zh-chat-after-1400")
