@@ -97,7 +97,7 @@ class ChatTab:
         streaming = {"show_progress": "hidden", "concurrency_limit": 16, "api_visibility": "private"}
         gr.on([self.input.submit, self.submit_button.click], self._on_submit, inputs, outputs, **streaming)
         self.stop_button.click(self._page.chat.stop, None, None, **QUIET)
-        self.clear_button.click(self._on_clear, None, outputs, **QUIET)
+        gr.on([self.clear_button.click, self.chatbot.clear], self._on_clear, None, outputs, **QUIET)
         self.escape.change(conversation.shown, [self.conversation, self.escape], self.chatbot, **QUIET)
 
     def restored(self, kept: Any, escape: bool) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ class TrainTab:
             self.offer_resume = gr.Button(self._text("resume"), elem_id="offer_resume", min_width=100)
             self.offer_new = gr.Button(self._text("new_folder"), elem_id="offer_new", min_width=100)
         with gr.Group(visible=False, elem_id="command_panel") as self.command_panel:
-            self.command = gr.Textbox(label=text("command.title"), info=text("command.help"), lines=4, max_lines=40,
+            self.command = gr.Textbox(label=text("command.title"), info=text("command.help"), lines=4, max_lines=14,
                                       buttons=["copy"], interactive=False, elem_id="command")  # fmt: skip
             self.command_close = gr.Button(text("preview.close"), size="sm", elem_id="command_close")
         self.preview = DatasetPreview(self._page)

@@ -286,6 +286,7 @@ def test_many_tabs_at_once_get_whole_replies_or_a_refusal(chat: ChatProcess, mod
     assert "whole" in outcomes
 
 
+@pytest.mark.slow
 def test_the_real_process_loads_answers_stops_swaps_and_gives_its_memory_back(tmp_path: Path) -> None:
     folder = build_tiny_model(tmp_path / "model", layers=8, max_positions=4096)
     adapter = build_tiny_adapter(tmp_path / "adapter", folder)

@@ -14,6 +14,8 @@ import pytest
 
 from tests.tiny import build_tiny_adapter, build_tiny_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TERMINAL = "import sys; from trainer.chat_terminal import run_terminal; sys.exit(run_terminal(sys.argv[1:]))"
 

@@ -30,6 +30,8 @@ from trainer.generate import Draw, Finish, reply
 from trainer.problems import Problem
 from trainer.sampling import Sampling
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["你好，你是谁？", "Hello, who are you?", "👩‍👩‍👧 天气 🌦️ one two"]
 GREEDY = Sampling(max_new_tokens=100, temperature=0)
 

@@ -1,0 +1,230 @@
+"""Training through the real command on a tiny model: what a run leaves behind, stop, resume, exactness."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import build_tiny_model
+from trainer import run_folder
+from trainer.events import read_events
+
+pytestmark = pytest.mark.slow
+
+# A tiny model computes fastest on one core, and the tests share two.
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rows = [
+        {
+            "instruction": f"你好，你是谁？{'请说。' * (number % 5)}",
+            "output": f"我是北大人工智能助手{'！' * (number % 7)}",
+        }
+        for number in range(40)
+    ]
+    (folder / "who.json").write_text(json.dumps(rows))
+    return folder
+
+
+def command(model: Path, data: Path, output: Path, **settings: Any) -> list[str]:
+    values = {
+        "model_name_or_path": model,
+        "dataset_dir": data,
+        "dataset": "who",
+        "output_dir": output,
+        "logging_steps": 1,
+        "learning_rate": 1e-3,
+    } | settings
+    return [sys.executable, "-m", "trainer", *(f"{key}={value}" for key, value in values.items())]
+
+
+def train(argv: list[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD)
+
+
+def steps(folder: Path) -> dict[int, tuple[float, float]]:
+    events, _ = read_events(folder / run_folder.EVENTS)
+    return {event["step"]: (event["loss"], event["grad_norm"]) for event in events if event["event"] == "step"}
+
+
+def finished(folder: Path) -> dict[str, Any]:
+    events, _ = read_events(folder / run_folder.EVENTS)
+    assert events[-1]["event"] == "finished", events[-1]
+    return events[-1]
+
+
+def test_a_run_leaves_everything_that_it_promises(model: Path, data: Path, tmp_path: Path) -> None:
+    done = train(
+        command(model, data, tmp_path / "run", num_train_epochs=4, save_steps=5, val_size=0.2, template="qwen")
+    )
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    for name in (
+        "config.yaml",
+        "run.json",
+        "train.log",
+        "training_loss.png",
+        "adapter_model.safetensors",
+        "tokenizer.json",
+    ):
+        assert (run / name).is_file(), name
+    assert [path.name for path in run_folder.checkpoints(run)] == ["checkpoint-5", "checkpoint-8"]
+    assert "You are Qwen" in (run / "chat_template.jinja").read_text(), "the result chats with the template it learnt"
+    events, _ = read_events(run / "events.jsonl")
+    stages = [event["stage"] for event in events if event["event"] == "stage"]
+    assert stages[:4] == ["starting", "preparing_data", "loading_model", "training"]
+    assert [event["step"] for event in events if event["event"] == "evaluated"] == [5, 8]
+    losses = [loss for loss, _ in steps(run).values()]
+    assert losses[-1] < losses[0]
+    assert finished(run)["outcome"] == "completed"
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (run / "adapter_model.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert not list(run.glob("**/*.saving"))
+
+
+def test_the_same_seed_gives_the_same_run_and_a_finished_run_is_never_overwritten(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    settings = {"num_train_epochs": 1, "lora_dropout": 0.1}
+    for name in ("a", "b"):
+        assert train(command(model, data, tmp_path / name, **settings)).returncode == 0
+    assert steps(tmp_path / "a") == steps(tmp_path / "b")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    again = train(command(model, data, tmp_path / "a", **settings))
+    assert again.returncode == 2
+    assert "already holds a run" in again.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()} == before
+
+
+def stop_after(argv: list[str], folder: Path, step: int, number: signal.Signals) -> None:
+    """Runs until `step` is logged, then sends the signal."""
+    process = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=ONE_THREAD)
+    deadline = time.monotonic() + 60
+    while max(steps(folder), default=0) < step:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_resumed_run_repeats_the_uninterrupted_one_to_the_bit(
+    model: Path, data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    settings = {
+        "num_train_epochs": 10,
+        "save_steps": 4,
+        "lora_dropout": 0.2,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 7,
+        "weight_decay": 0.01,
+    }
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train(command(model, data, whole, **settings)).returncode == 0
+    argv = command(model, data, stopped, **settings)
+    stop_after(argv, stopped, 9, number)
+    if number == signal.SIGTERM:
+        assert finished(stopped)["outcome"] == "stopped"
+        assert run_folder.checkpoints(stopped)[-1].name == f"checkpoint-{finished(stopped)['step']}"
+    assert train([*argv, "resume_from_checkpoint=latest"]).returncode == 0
+    assert steps(stopped) == steps(whole)
+    assert finished(stopped)["outcome"] == "completed"
+
+
+def test_full_tuning_leaves_a_model_that_loads_by_itself(model: Path, data: Path, tmp_path: Path) -> None:
+    argv = command(model, data, tmp_path / "run", finetuning_type="full", max_steps=2, compute_type="bf16")
+    assert train(argv).returncode == 0
+    from trainer.model_folder import check_model_folder
+
+    check_model_folder(tmp_path / "run")
+    check_model_folder(tmp_path / "run" / "checkpoint-2")
+    chained = command(tmp_path / "run", data, tmp_path / "second", max_steps=1)
+    assert train(chained).returncode == 0
+
+
+def test_an_adapter_can_be_trained_further(model: Path, data: Path, tmp_path: Path) -> None:
+    assert train(command(model, data, tmp_path / "first", num_train_epochs=4)).returncode == 0
+    argv = command(model, data, tmp_path / "second", max_steps=2, adapter_name_or_path=tmp_path / "first")
+    assert train(argv).returncode == 0
+    assert steps(tmp_path / "second")[1][0] < steps(tmp_path / "first")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"cutoff_len": 4}, "Cutoff length"),
+        ({"lora_target": "no_such_layer"}, "no_such_layer"),
+        ({"learning_rate": 1e30, "max_grad_norm": 0}, "Learning rate|loss became"),
+    ],
+)
+def test_a_failure_while_training_is_one_sentence_in_the_events(
+    model: Path, data: Path, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    import re
+
+    from app import monitor, runs
+    from app.text import Text
+
+    done = train(command(model, data, tmp_path / "run", **settings))
+    assert done.returncode == 1
+    assert finished(tmp_path / "run")["outcome"] == "failed"
+    shown = monitor.status(runs.read(tmp_path / "run"), Text("en"))
+    assert re.search(words, shown), shown
+    assert "Traceback" not in shown
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model_name_or_path": "/nowhere"}, "/nowhere"),
+        ({"dataset": "nothing"}, "nothing"),
+        ({"dataset": ""}, "Dataset"),
+        ({"dataset_dir": "/nowhere"}, "/nowhere"),
+        ({"learning_rate": "abc"}, "abc"),
+        ({"val_size": 0.001}, "Val size"),
+        ({"no_such_key": 1}, "no_such_key"),
+        ({"output_dir": "/proc/run"}, "/proc"),
+        ({"resume_from_checkpoint": "latest"}, "no complete checkpoint"),
+    ],
+)
+def test_a_bad_setting_is_refused_before_anything_starts(
+    model: Path, data: Path, tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    done = train(command(model, data, tmp_path / "run", **settings))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_trainers_never_share_a_folder(model: Path, data: Path, tmp_path: Path) -> None:
+    argv = command(model, data, tmp_path / "run", num_train_epochs=100)
+    first = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=ONE_THREAD)
+    try:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "run" / "config.yaml").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        second = train(argv)
+        assert second.returncode == 2
+        assert "run" in second.stderr
+    finally:
+        first.kill()
+        first.wait()
