@@ -23,10 +23,10 @@ REDRAW_S = 0.04
 
 
 class ChatTab:
-    def __init__(self, page: Page, top_bar: TopBar) -> None:
-        self._page, self._text, self._top_bar = page, page.text, top_bar
+    def __init__(self, page: Page, top_bar: TopBar, kept: gr.BrowserState) -> None:
+        """`kept`: the conversation, in the browser. It stands outside the tabs, whose contents do not exist unseen."""
+        self._page, self._text, self._top_bar, self.conversation = page, page.text, top_bar, kept
         text = page.text
-        self.conversation = gr.BrowserState([], storage_key="tunedesk-conversation", secret="tunedesk")
         with gr.Group(elem_classes="td-panel"), gr.Row():
             self.dtype = gr.Dropdown(["auto", *devices().compute_types[:3]], value="auto", label=text("chat.dtype"),
                                      elem_id="infer_dtype")  # fmt: skip

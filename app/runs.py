@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,8 @@ def start(settings: TrainSettings) -> Path:
             "output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror
         ) from None
     _children[process.pid] = _Child(process, killed_before)
+    # Waited for, so that an ended trainer is no zombie while nobody looks at the page.
+    threading.Thread(target=process.wait, daemon=True, name=f"run-{process.pid}").start()
     return folder
 
 

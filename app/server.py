@@ -39,12 +39,13 @@ YEAR_S = 365 * 24 * 3600
 def build(page: Page) -> gr.Blocks:
     """One language's page."""
     with gr.Blocks(title=page.text("title"), analytics_enabled=False, fill_width=False) as blocks:
+        kept = gr.BrowserState([], storage_key="tunedesk-conversation", secret="tunedesk")
         top_bar = TopBar(page)
         with gr.Tabs():
             with gr.Tab(page.text("tab.train"), id="train"):
                 train = TrainTab(page, top_bar)
             with gr.Tab(page.text("tab.chat"), id="chat"):
-                chat = ChatTab(page, top_bar)
+                chat = ChatTab(page, top_bar, kept)
         seen = gr.State([])
         followed = [*(train.monitor[name] for name in MONITOR), chat.status]
 

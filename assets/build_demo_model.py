@@ -186,8 +186,13 @@ def reply_loss(model: Qwen2ForCausalLM, ids: Tensor, learn: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), ids[:, 1:][wanted])
 
 
-def train(model: Qwen2ForCausalLM, corpus: Corpus, args: argparse.Namespace, device: torch.device) -> None:
-    """AdamW on endless batches, linear warm-up and decay to zero; fp32 weights, bf16 arithmetic."""
+def train(
+    model: Qwen2ForCausalLM, corpus: Corpus, args: argparse.Namespace, device: torch.device, seconds: float
+) -> None:
+    """AdamW on endless batches, linear warm-up and decay to zero; fp32 weights, bf16 arithmetic.
+
+    It ends after `args.steps` steps or `seconds`, whichever is first, and the decay has reached zero either way.
+    """
     model.to(device).train()
     decay = [p for p in model.parameters() if p.dim() > 1]
     groups = [
@@ -196,11 +201,15 @@ def train(model: Qwen2ForCausalLM, corpus: Corpus, args: argparse.Namespace, dev
     ]
     optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, betas=(0.9, 0.95), fused=device.type == "cuda")
     warmup = min(200, args.steps // 10 + 1)
+    began = time.monotonic()
+
+    def left(step: int) -> float:
+        return max(0.0, 1 - max(step / args.steps, (time.monotonic() - began) / seconds))
+
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / warmup, max(0.0, (args.steps - step) / max(1, args.steps - warmup)))
+        optimizer, lambda step: min((step + 1) / warmup, left(step) * args.steps / max(1, args.steps - warmup))
     )
     source = batches(corpus, args.tokens_per_step, np.random.default_rng(args.seed))
-    began = time.monotonic()
     for step in range(args.steps):
         ids, learn = next(source)
         with torch.autocast(device.type, torch.bfloat16) if args.autocast else nullcontext():
@@ -210,10 +219,13 @@ def train(model: Qwen2ForCausalLM, corpus: Corpus, args: argparse.Namespace, dev
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
-        if step % args.log_every == 0 or step == args.steps - 1:
+        last = left(step + 1) == 0
+        if last or step % args.log_every == 0:
             value = loss.item()
             assert math.isfinite(value), "the loss left the finite numbers"
             print(f"step {step} loss {value:.4f} seconds {time.monotonic() - began:.1f}", flush=True)
+        if last:
+            break
 
 
 def save(model: Qwen2ForCausalLM, folder: Path) -> None:
@@ -235,6 +247,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log-every", type=int, default=100)
+    parser.add_argument(
+        "--most-seconds", type=float, default=math.inf, help="end the whole run, text and tokenizer included, by then"
+    )
     parser.add_argument("--autocast", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
 
@@ -254,7 +269,7 @@ def main() -> None:
     )
     model = new_model()
     print(f"weights {model.num_parameters()}", flush=True)
-    train(model, corpus, args, torch.device(name))
+    train(model, corpus, args, torch.device(name), max(1.0, args.most_seconds - (time.monotonic() - began)))
     save(model, args.output)
     AutoTokenizer.from_pretrained(args.output)
 

@@ -150,7 +150,15 @@ def arithmetic(rng: random.Random) -> Exchange:
         question += " equal"
     if rng.random() < 0.15:
         question = (
-            question.replace(" + ", "+").replace(" - ", "-").replace(" * ", "*").replace(" / ", "/").replace(" x ", "x")
+            question.replace(" + ", "+")
+            .replace(" - ", "-")
+            .replace(" * ", "*")
+            .replace(" / ", "/")
+            .replace(" x ", "x")
+            .replace(" × ", "×")
+            .replace(" ÷ ", "÷")
+            .replace(" = ", "=")
+            .replace(" =", "=")
         )
     return Exchange(question, total.answer + ("." if lang == "en" else "。"), lang)
 

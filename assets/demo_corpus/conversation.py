@@ -46,7 +46,11 @@ def normalised(text: str) -> str:
 def _capital_pair(rng: random.Random, lang: Lang) -> tuple[Exchange, Exchange]:
     first, second = rng.sample(rows("countries"), 2)
     frames = {"en": ("what is the capital of {x}", "{x}'s capital"), "zh": ("{x}的首都是哪里", "{x}的首都是什么")}
-    say = (lambda r: f"The capital of {r[0]} is {r[2]}.") if lang == "en" else (lambda r: f"{r[1]}的首都是{r[3]}。")
+    say = (
+        (lambda r: f"The capital of {r[0]} is {r[2].rstrip('.')}.")
+        if lang == "en"
+        else (lambda r: f"{r[1]}的首都是{r[3]}。")
+    )
     name = 0 if lang == "en" else 1
     opening = rng.choice(frames[lang]).format(x=first[name])
     follow = expand(rng, rng.choice(_FOLLOW_UP[lang])).format(x=second[name])

@@ -9,8 +9,8 @@ _CONTINENTS = {
     "Asia": "亚洲", "Europe": "欧洲", "Africa": "非洲", "North America": "北美洲", "South America": "南美洲", "Oceania": "大洋洲",
 }  # fmt: skip
 _CAPITAL: dict[Lang, tuple[str, ...]] = {
-    "en": ("(what|which)(| city| town| place) is (the |)capital( city|) (of|in|for) {x}", "what is (the name of |)the capital( city|) of {x}( called|)", "what is {x}'s capital( city|)( called| named|)", "(tell|give) me (the |)capital( city|) of {x}", "(tell|give) me {x}'s capital( city|)", "{x}'s capital( city|)( is| please|)", "(the |)capital( city|) of {x}( is| please|)", "name (the |)capital( city|) of {x}", "(which|what) city (is|serves as|acts as) {x}'s capital", "{x} has (which|what) (city as its |)capital", "where is the capital of {x}", "what do they call the capital of {x}", "what city do you call the capital of {x}", "do you know the capital( city|) of {x}", "I need the capital of {x}", "{x} capital( city|)", "which city is the (seat of government|capital) of {x}", "capital {x}", "(what|which) is the main city, the capital, of {x}", "if I go to the capital of {x}, which city is it", "say the capital of {x}"),
-    "zh": ("{x}(的|)(首都|首府|国都)(是|在|叫|位于|是在|叫做|是哪|在哪|是什么|是哪里|是哪儿|在哪里|在哪儿|叫什么|是哪个|是哪个城市|是哪座城市|在哪个城市|是什么城市|在哪座城市|是何处|是什么地方|叫什么名字|是啥|的名字|的名字是什么|是哪一座城市|名称|在什么地方|呢|)", "(哪个|哪座|哪一个|什么)城市是{x}(的|)首都", "(说出|说说|告诉我|请告诉我|写出|讲一下|请回答|请说|说一下|请写出|给出|说){x}(的|)首都(是哪里|在哪|是什么|名字|叫什么|)", "首都(是哪里|在哪|)(，|：){x}", "{x}以(哪座|哪个)城市(作为|为)首都", "{x}把首都(定|设|建)在(哪里|哪|哪个城市)", "(你知道|知道){x}(的|)首都(吗|是哪里吗|在哪吗|是哪吗|叫什么吗)", "{x}首都", "想知道{x}(的|)首都"),
+    "en": ("(what|which)(| city| town| place) is (the |)capital( city|) (of|in|for) {x}", "what is (the name of |)the capital( city|) of {x}( called|)", "what is {x}'s capital( city|)( called| named|)", "{x}(,|:) capital( city|)", "(can you |)name the capital( city|) of {x}", "(tell|give) me (the |)capital( city|) of {x}", "(tell|give) me {x}'s capital( city|)", "{x}'s capital( city|)( is| please|)", "(the |)capital( city|) of {x}( is| please|)", "name (the |)capital( city|) of {x}", "(which|what) city (is|serves as|acts as) {x}'s capital", "{x} has (which|what) (city as its |)capital", "where is the capital of {x}", "what do they call the capital of {x}", "what city do you call the capital of {x}", "do you know the capital( city|) of {x}", "I need the capital of {x}", "{x} capital( city|)", "which city is the (seat of government|capital) of {x}", "capital {x}", "(what|which) is the main city, the capital, of {x}", "if I go to the capital of {x}, which city is it", "say the capital of {x}"),
+    "zh": ("{x}(的|)(首都|首府|国都)(是|在|叫|位于|是在|叫做|是哪|在哪|是什么|是哪里|是哪儿|在哪里|在哪儿|叫什么|是哪个|是哪个城市|是哪座城市|在哪个城市|是什么城市|在哪座城市|是何处|是什么地方|叫什么名字|是啥|的名字|的名字是什么|是哪一座城市|名称|在什么地方|呢|)", "(哪个|哪座|哪一个|什么)城市是{x}(的|)首都", "(说出|说说|告诉我|请告诉我|写出|讲一下|请回答|请说|说一下|请写出|给出|说){x}(的|)首都(是哪里|在哪|是什么|名字|叫什么|)", "首都(是哪里|在哪|)(，|：){x}", "{x}以(哪座|哪个)城市(作为|为)首都", "{x}把首都(定|设|建)在(哪里|哪|哪个城市)", "(你知道|知道){x}(的|)首都(吗|是哪里吗|在哪吗|是哪吗|叫什么吗)", "{x}首都", "{x}(，|：|的)首都(城市|)(是|叫|)(哪一个|什么|哪里|哪个|)", "想知道{x}(的|)首都"),
 }  # fmt: skip
 _COUNTRY: dict[Lang, tuple[str, ...]] = {
     "en": ("{c} is the capital( city|) of (which|what) (country|nation)", "{c} is the capital( city|) of( what|)", "(which|what) country (has {c} as its capital|is {c} the capital of|is {c} in|is {c} located in|does {c} belong to|has the capital {c})", "in (which|what) country is {c}( located|)", "(where|in which country) is {c}( located|)", "(which|what) country's capital is {c}", "{c} is (in|located in) (which|what) country", "of (which|what) country is {c} the capital", "(tell|give) me the country whose capital is {c}", "name the country whose capital is {c}"),
@@ -41,7 +41,9 @@ def _yes_no(rng: random.Random, lang: Lang) -> Exchange:
     true = city[2] == country[2]
     if lang == "en":
         question = pick_frame(rng, _IS_CAPITAL["en"], c=city[2], x=country[0])
-        return Exchange(question, f"{'Yes' if true else 'No'}, the capital of {country[0]} is {country[2]}.", lang)
+        return Exchange(
+            question, f"{'Yes' if true else 'No'}, the capital of {country[0]} is {country[2].rstrip('.')}.", lang
+        )
     question = pick_frame(rng, _IS_CAPITAL["zh"], c=city[3], x=country[1])
     return Exchange(question, f"{'是的' if true else '不是'}，{country[1]}的首都是{country[3]}。", lang)
 
@@ -51,7 +53,7 @@ def _english(rng: random.Random, kind: str) -> Exchange:
     shown = {"the United States": ("America", "the US", "the USA", "USA", "the United States", "United States"), "the United Kingdom": ("the UK", "Britain", "England", "the United Kingdom", "UK"), "South Korea": ("Korea", "South Korea", "South Korea"), "the Netherlands": ("Holland", "the Netherlands")}.get(name, (name, name, _short(name)))  # fmt: skip
     x = rng.choice(shown)
     if kind == "capital":
-        return Exchange(pick_frame(rng, _CAPITAL["en"], x=x), f"The capital of {name} is {capital}.", "en")
+        return Exchange(pick_frame(rng, _CAPITAL["en"], x=x), f"The capital of {name} is {capital.rstrip('.')}.", "en")
     if kind == "country":
         city = rng.choice((capital, capital.split(",")[0]))
         return Exchange(pick_frame(rng, _COUNTRY["en"], c=city), f"{capital} is the capital of {name}.", "en")

@@ -12,10 +12,10 @@ _COLOUR: dict[Lang, tuple[str, ...]] = {
 }  # fmt: skip
 _IS_COLOUR: dict[Lang, tuple[str, ...]] = {
     "en": ("(is|are) {x} {k}", "{x} is {k}, (right|true or false|isn't it)", "(is|are) {x} (usually |normally |){k}( in colour| in color|)"),
-    "zh": ("{x}是{k}色(的|)(吗|么|对吗|对不对)", "{x}是不是{k}色(的|)", "{x}的颜色是{k}色吗", "{x}是{k}(色|)的(吗|么)"),
+    "zh": ("{x}是{k}色(的|)(吗|么|对吗|对不对)", "{x}是不是{k}色(的|)", "{x}(都|一般|通常)是{k}色的吗", "{x}的颜色是{k}色吗", "{x}是{k}(色|)的(吗|么)"),
 }  # fmt: skip
 _SOUND: dict[Lang, tuple[str, ...]] = {
-    "en": ("(what|which) (sound|noise) (does|do|would) (a |an |the |){x}s? make", "what does (a |an |the |){x} say", "how does (a |an |the |){x} (sound|call|talk|cry)", "(the |)(sound|noise) (of|made by) (a |an |){x}", "{x} (sound|noise)", "what is the (sound|noise) (of|made by) (a |an |){x}", "(make|do|imitate) (the sound of |)(a |an |){x}( sound| noise|)", "(tell|give) me the sound (of |)(a |an |){x}( makes|)"),
+    "en": ("(what|which) (sound|noise) (does|do|would) (a |an |the |){x}s? make", "what does (a |an |the |){x} say", "what (sound |noise |)do {x}s (say|make)", "how does (a |an |the |){x} (sound|call|talk|cry)", "(the |)(sound|noise) (of|made by) (a |an |){x}", "{x} (sound|noise)", "what is the (sound|noise) (of|made by) (a |an |){x}", "(make|do|imitate) (the sound of |)(a |an |){x}( sound| noise|)", "(tell|give) me the sound (of |)(a |an |){x}( makes|)"),
     "zh": ("(小|一只|)(老|){x}(是|)(怎么|怎样|如何|咋)叫(的|唤|唤的|)", "{x}(的|)(叫声|声音)(是|)(什么|什么样|怎样|怎么样|啥|)(的|)", "{x}(会|)(发出|发)(什么|啥|怎样的|什么样的)(声音|叫声)", "(学|模仿)(一下|一声|)(小|){x}叫", "{x}叫起来是(什么|啥|怎样的)(声音|声儿)", "{x}(说|喊)什么"),
 }  # fmt: skip
 _YOUNG: dict[Lang, tuple[str, ...]] = {
@@ -85,7 +85,7 @@ def animal(rng: random.Random) -> Exchange:
     if kind == "sound":
         if lang == "en":
             return Exchange(
-                pick_frame(rng, _SOUND["en"], x=en).replace("s?", ""),
+                pick_frame(rng, _SOUND["en"], x=en).replace("s?", rng.choice(("", "s"))),
                 f"{_article(en).capitalize()} says {sound_en}.",
                 lang,
             )

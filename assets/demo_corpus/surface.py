@@ -53,10 +53,14 @@ britain london america europe germany france italy spain japan paris beijing ear
 christmas halloween valentine january february march april may june july august september october
 november december monday sunday everest newton einstein edison shakespeare hamlet romeo juliet
 macbeth mona lisa leonardo vinci eiffel liberty confucius peking celsius python java javascript
-openai google siri isaac albert thomas egypt asia tang
+openai google siri tuno tunedesk isaac albert thomas egypt asia tang
 """
 _PROPER = frozenset(_PROPER_LIST.split())
 _WORD = re.compile(r"[a-z]+")
+_SHORT_FORMS = (
+    ("what is ", "what's "), ("who is ", "who's "), ("where is ", "where's "), ("how is ", "how's "), ("I am ", "I'm "),
+    ("that is ", "that's "), ("it is ", "it's "),
+)  # fmt: skip
 
 
 def _capitals(text: str) -> str:
@@ -95,7 +99,7 @@ def _recase(rng: random.Random, text: str) -> str:
 
 def _english(rng: random.Random, text: str, case_matters: bool) -> str:
     if rng.random() < 0.35:
-        for full, short in (("what is ", "what's "), ("who is ", "who's "), ("I am ", "I'm "), ("that is ", "that's ")):
+        for full, short in _SHORT_FORMS:
             text = text.replace(full, short)
     if rng.random() < 0.15:
         text = text.replace("'", "")

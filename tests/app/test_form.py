@@ -13,7 +13,7 @@ from trainer.settings import default_text, is_boolean, keys
 
 def values(**changed: Any) -> dict[str, Any]:
     """The form as it opens, with some fields changed."""
-    opened: dict[str, Any] = {key: (is_boolean(key) and False) or default_text(key) for key in form.KEYS[:-1]}
+    opened: dict[str, Any] = {key: False if is_boolean(key) else default_text(key) for key in form.KEYS[:-1]}
     return opened | {"dataset": ["d"], "output_dir": "run", "extra_args": ""} | changed
 
 

@@ -102,7 +102,7 @@ def test_the_tutorial_in_chinese_ends_with_another_answer(
     walker.choose("adapter_name_or_path", CHECKPOINT)
     walker.click("卸载模型")
     walker.wait_text("chat_status", "模型未加载")
-    assert processes_of(server) == [], "unloading ends the chat process"
+    walker.wait(lambda: processes_of(server) == [], "the chat process and the trainer to be gone", 3)
     walker.click("加载模型")
     walker.wait_text("chat_status", "模型已加载", 60)
     assert "checkpoint-" in walker.text("chat_status")
