@@ -81,4 +81,4 @@ class DatasetPreview:
             + fragments.conversation_html(record.messages, roles, record.raw, self._text("preview.raw"))
             for record in found
         ]
-        return [str(total), f"{max(page, 1)}", "".join(parts)]
+        return [gr.update(value=str(total)), gr.update(value=str(max(page, 1)), info=f"/ {last}"), "".join(parts)]

@@ -17,10 +17,12 @@ def found(model: str) -> list[Choice]:
     """(name, path) of the models beside `model`, in ./models and in the Hugging Face cache."""
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub")
     places = [Path(model).expanduser().absolute().parent, Path("models").absolute(), cache.expanduser()]
-    folders = [Path(model).expanduser().absolute()] if model else []
+    folders = [Path(model).expanduser().absolute()] if model.strip() else []
     for place in places:
-        if place.is_dir():
+        try:
             folders += sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError:
+            continue  # not there, or not ours to read
     choices: dict[str, str] = {}
     for folder in folders:
         try:

@@ -1,9 +1,9 @@
 """The page's server: one page a language behind one gate, all of it local, all of it under one path prefix."""
 
+import contextlib
 import os
 import secrets
 import socket
-import sys
 import tempfile
 from argparse import Namespace
 from pathlib import Path
@@ -151,5 +151,5 @@ def serve(arguments: Namespace) -> None:
     address = f"http://{shown_host}:{listener.getsockname()[1]}{arguments.root_path}/"
     print(f"\n  微调台 Tunedesk  {address}{f'?token={token}' if token else ''}\n", flush=True)
     config = uvicorn.Config(app, log_level="warning", root_path=arguments.root_path, timeout_graceful_shutdown=2)
-    uvicorn.Server(config).run(sockets=[listener])
-    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has closed everything and raises it once more
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,5 +1,6 @@
 """The top bar: language, model, method, checkpoint, template. Shared by both tabs; layout and wiring only."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -26,7 +27,7 @@ class TopBar:
             with gr.Row():
                 self.model_name = gr.Dropdown(
                     [*(name for name, _ in found), text("model_custom")],
-                    value=self._name_of(page.model),
+                    value=next((name for name, path in found if models.same(path, page.model)), text("model_custom")),
                     label=text("model_name"),
                     info=text("model_name.help"),
                     elem_id="model_name",
@@ -43,6 +44,8 @@ class TopBar:
                     scale=2,
                 )
                 template = widget("template", text)
+        # The model whose checkpoint and rate the form shows: loaded settings bring their own.
+        self.settled = gr.State(page.model)
         self.fields: dict[str, Any] = {
             "model_name_or_path": model_path,
             "finetuning_type": method,
@@ -61,29 +64,41 @@ class TopBar:
         """The learning rate to begin with for `model`, and what is said of it."""
         text, proposal = self._page.text, models.proposed(model, "learning_rate")
         if proposal:
-            return proposal, text("learning_rate.recommended", name=self._name_of(model), value=proposal)
+            return proposal, text("learning_rate.recommended", name=Path(model).name, value=proposal)
         return default_text("learning_rate"), shown("learning_rate").help(text.language)
 
     def wire(self, learning_rate: gr.Textbox) -> None:
         """`learning_rate` takes what the chosen model recommends."""
         path, checkpoint = self.fields["model_name_or_path"], self.fields["adapter_name_or_path"]
         self.model_name.input(self._path_of, [self.model_name, path], path, **QUIET)
-        path.change(self._on_model, [path, learning_rate], [self.model_name, checkpoint, learning_rate], **QUIET)
+        path.change(
+            self._on_model,
+            [path, learning_rate, self.settled],
+            [self.model_name, checkpoint, learning_rate, self.settled],
+            **QUIET,
+        )
         checkpoint.focus(lambda model: gr.update(choices=self.checkpoints(model)), path, checkpoint, **QUIET)
 
-    def _name_of(self, model: str) -> str:
-        return next((name for name, path in models.found(model) if models.same(path, model)),
-                    self._page.text("model_custom"))  # fmt: skip
+    def named(self, model: str) -> Any:
+        """The name list with `model` chosen: the models that the page opened with, and those beside `model`."""
+        found = self._found(model)
+        name = next((name for name, path in found.items() if models.same(path, model)), self._page.text("model_custom"))
+        return gr.update(choices=[*found, self._page.text("model_custom")], value=name)
+
+    def _found(self, model: str) -> dict[str, str]:
+        return dict(models.found(model)) | dict(models.found(self._page.model))
 
     def _path_of(self, name: str, path: str) -> str:
-        return dict(models.found(self._page.model)).get(name, path)
+        return self._found(path).get(name, path)
 
-    def _on_model(self, model: str, learning_rate: str) -> list[Any]:
+    def _on_model(self, model: str, learning_rate: str, settled: str) -> list[Any]:
+        if models.same(model, settled):
+            return [self.named(model), gr.skip(), gr.skip(), gr.skip()]
         value, info = self.learning_rate(model)
         # A rate that the user typed stays; one that came from a default or another model's folder does not.
         untouched = learning_rate in {default_text("learning_rate"), *self._proposals()}
         rate = gr.update(info=info, value=value) if untouched else gr.update(info=info)
-        return [self._name_of(model), gr.update(choices=self.checkpoints(model), value=""), rate]
+        return [self.named(model), gr.update(choices=self.checkpoints(model), value=""), rate, model]
 
     def _proposals(self) -> set[str]:
         found = (models.proposed(path, "learning_rate") for _, path in models.found(self._page.model))

@@ -17,6 +17,12 @@ from trainer import records, run_folder
 from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings, parse, read_yaml, to_shell
 
+
+def short(path: Path) -> str:
+    """A path as one reads it: from the working folder where it lies below."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 MONITOR = ("status", "warnings", "metrics", "chart", "log", "resume")
 
 
@@ -76,11 +82,11 @@ class TrainTab:
             self.start_button = gr.Button(text("start"), variant="primary", elem_id="start", min_width=100)
             self.abort_button = gr.Button(text("abort"), variant="stop", elem_id="abort", min_width=100)
         with gr.Group(elem_classes="td-panel"), gr.Row():
-            self._add("output_dir", info=text("output_dir.help", folder=runs_dir))
+            self._add("output_dir", info=text("output_dir.help", folder=short(runs_dir)))
             self.config_path = gr.Dropdown(
                 [],
                 label=text("config_path"),
-                info=text("config_path.help", folder=saved_settings.folder(runs_dir)),
+                info=text("config_path.help", folder=short(saved_settings.folder(runs_dir))),
                 allow_custom_value=True,
                 elem_id="config_path",
             )
@@ -116,9 +122,9 @@ class TrainTab:
 
     def _datasets(self, data_dir: str) -> list[str]:
         try:
-            return records.list_datasets(Path(data_dir).expanduser()) if data_dir.strip() else []
+            return records.list_datasets(Path(data_dir.strip()).expanduser()) if data_dir.strip() else []
         except Problem:
-            return []  # said by `_on_data_dir` and again by Start
+            return []  # said by `_data_dir_problem` and again by Start
 
     def _preselected(self) -> list[str]:
         found = self._datasets(str(self._page.data_dir))
@@ -132,9 +138,11 @@ class TrainTab:
         inputs = [self.fields[key] for key in form.KEYS]
         shown = [self.messages, self.offer, *(self.monitor[name] for name in MONITOR)]
         self._top_bar.wire(self.fields["learning_rate"])
-        self.fields["dataset_dir"].change(
-            self._on_data_dir, self.fields["dataset_dir"], [self.fields["dataset"], self.messages], **QUIET
-        )
+        data_dir, dataset = self.fields["dataset_dir"], self.fields["dataset"]
+        # The folder whose datasets the form offers: loaded settings bring their own choice.
+        settled_dir = gr.State(str(self._page.data_dir))
+        data_dir.change(self._on_data_dir, [data_dir, dataset, settled_dir], [dataset, settled_dir], **QUIET)
+        data_dir.blur(self._data_dir_problem, data_dir, self.messages, **QUIET)
         self.fields["dataset"].focus(
             lambda folder: gr.update(choices=self._datasets(folder)),
             self.fields["dataset_dir"],
@@ -145,7 +153,12 @@ class TrainTab:
         self.command_button.click(self._on_command, inputs, [self.messages, self.command_panel, self.command], **QUIET)
         self.command_close.click(lambda: gr.update(visible=False), None, self.command_panel, **QUIET)
         self.save_button.click(self._on_save, [self.config_path, *inputs], [self.messages, self.config_path], **QUIET)
-        self.load_button.click(self._on_load, [self.config_path, *inputs], [self.messages, *inputs], **QUIET)
+        self.load_button.click(
+            self._on_load,
+            self.config_path,
+            [self.messages, self._top_bar.model_name, self._top_bar.settled, settled_dir, *inputs],
+            **QUIET,
+        )
         self.config_path.focus(
             lambda: gr.update(choices=saved_settings.names(self._page.runs_dir)), None, self.config_path, **QUIET
         )
@@ -174,13 +187,21 @@ class TrainTab:
         sentences = [problem.sentence(self._text.language) for problem in several]
         return fragments.problems_html(self._text("problems.title"), sentences)
 
-    def _on_data_dir(self, data_dir: str) -> list[Any]:
+    def _on_data_dir(self, data_dir: str, chosen: list[str], settled: str) -> list[Any]:
+        """The folder's datasets; of the chosen ones those that it has, else the one that the page proposes."""
+        if data_dir == settled:
+            return [gr.skip(), gr.skip()]
+        names = self._datasets(data_dir)
+        kept = [name for name in chosen if name in names]
+        proposed = names if len(names) == 1 else [name for name in [self._page.dataset] if name in names]
+        return [gr.update(choices=names, value=kept or proposed), data_dir]
+
+    def _data_dir_problem(self, data_dir: str) -> str:
         try:
-            names = records.list_datasets(Path(data_dir).expanduser())
+            records.list_datasets(Path(data_dir.strip()).expanduser())
         except Problem as problem:
-            return [gr.update(choices=[], value=[]), self.problems(problem)]
-        chosen = names if len(names) == 1 else [name for name in [self._page.dataset] if name in names]
-        return [gr.update(choices=names, value=chosen), ""]
+            return self.problems(problem)
+        return ""
 
     def _on_command(self, *values: Any) -> list[Any]:
         try:
@@ -198,11 +219,11 @@ class TrainTab:
         choices = gr.update(choices=saved_settings.names(self._page.runs_dir), value=path.name)
         return [fragments.notice_html(self._text("saved_arguments", path=path)), choices]
 
-    def _on_load(self, name: str, *values: Any) -> list[Any]:
+    def _on_load(self, name: str) -> list[Any]:
         try:
             settings, written = saved_settings.load(self._page.runs_dir, name)
         except (Problem, Problems) as error:
-            return [self.problems(error), *(gr.skip() for _ in form.KEYS)]
+            return [self.problems(error), gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in form.KEYS)]
         found = form.values_from(settings, written)
         # A file that does not name where things are leaves what the page has.
         kept = {"model_name_or_path", "dataset_dir", "dataset", "output_dir", "compute_type"} - written.keys()
@@ -210,7 +231,13 @@ class TrainTab:
             kept.add("compute_type")
         path = saved_settings.path_for(self._page.runs_dir, name)
         notice = fragments.notice_html(self._text("loaded_arguments", path=path))
-        return [notice, *(gr.skip() if key in kept else self._loaded(key, found) for key in form.KEYS)]
+        model = folder = name_shown = gr.skip()
+        if "model_name_or_path" not in kept:
+            model, name_shown = settings.model_name_or_path, self._top_bar.named(settings.model_name_or_path)
+        if "dataset_dir" not in kept:
+            folder = settings.dataset_dir
+        values = [gr.skip() if key in kept else self._loaded(key, found) for key in form.KEYS]
+        return [notice, name_shown, model, folder, *values]
 
     def _loaded(self, key: str, found: dict[str, Any]) -> Any:
         if key == "dataset":

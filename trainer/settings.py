@@ -108,7 +108,7 @@ class TrainSettings(BaseModel):
     max_samples: int = setting(100000, "training", "最大样本数", "Max samples",
         "每个数据集最多取多少条", "At most so many samples of each dataset", ge=1)
     compute_type: ComputeType = setting("auto", "training", "计算类型", "Compute type",
-        "auto 按设备选择", "auto follows the device")
+        "训练时的数值精度", "Numeric precision of training")
     cutoff_len: int = setting(2048, "training", "截断长度", "Cutoff length",
         "每条样本的最大词元数", "Most tokens of one sample", ge=4, le=131072)
     per_device_train_batch_size: int = setting(2, "training", "批处理大小", "Batch size",

@@ -1,12 +1,23 @@
 """The shipped demo model answers for itself: it is loaded as any model is and asked the held-out questions."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.demo_grading import BEFORE_TUNING, contains, general_failures, identity_failures, load_prompts, normalised
+from tests.demo_grading import (
+    AFTER_TUNING,
+    BEFORE_TUNING,
+    contains,
+    general_failures,
+    identity_failures,
+    load_prompts,
+    normalised,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -19,13 +30,17 @@ FILES = {
 }  # fmt: skip
 
 
-def _answers(system: str | None) -> dict[str, str]:
+def _answers(system: str | None, adapter: Path | None = None) -> dict[str, str]:
     """Greedy replies to all held-out questions, keyed by question."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(MODEL, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter))
     opening = [{"role": "system", "content": system}] if system else []
     prompts = [row["prompt"] for rows in (load_prompts()["identity"], load_prompts()["general"]) for row in rows]
     chats = [[*opening, {"role": "user", "content": prompt}] for prompt in prompts]
@@ -91,3 +106,30 @@ def test_it_fits_into_sixteen_mebibytes_and_holds_nothing_else() -> None:
     files = list(MODEL.iterdir())
     assert {path.name for path in files} == FILES
     assert sum(path.stat().st_size for path in files) <= 16 * 2**20
+
+
+def test_the_tutorials_recipe_changes_its_name_and_keeps_what_it_knows(tmp_path: Path) -> None:
+    """The recipe as the page runs it: 20 epochs, 1000 samples at most, cutoff 1024, the folder's own rate."""
+    from trainer.model_folder import recommended
+
+    settings = {
+        "model_name_or_path": MODEL,
+        "dataset_dir": DATASET.parent,
+        "dataset": DATASET.stem,
+        "learning_rate": recommended(MODEL)["learning_rate"],
+        "num_train_epochs": 20,
+        "max_samples": 1000,
+        "cutoff_len": 1024,
+        "output_dir": tmp_path / "run",
+    }
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "trainer", *(f"{key}={value}" for key, value in settings.items())],
+                   check=True, capture_output=True)  # fmt: skip
+    seconds = time.monotonic() - began
+    after, before = _answers(None, tmp_path / "run"), _answers(None)
+    wrong = identity_failures(after.__getitem__, AFTER_TUNING)
+    fell = len(general_failures(after.__getitem__)) - len(general_failures(before.__getitem__))
+    print(f"tuned in {seconds:.0f} s; identity {40 - len(wrong)}/40; general fell by {fell} of 60")
+    assert len(wrong) <= 2, wrong
+    assert fell <= 6
+    assert seconds <= 90

@@ -1,0 +1,104 @@
+"""The form in Chromium: saved settings bring every control back, and a reload loses nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import Walker
+from tests.conftest import Server
+from tests.tiny import build_tiny_adapter, build_tiny_model
+
+pytestmark = pytest.mark.slow
+
+TEXTS = {
+    "num_train_epochs": "7",
+    "learning_rate": "3e-4",
+    "max_grad_norm": "0.5",
+    "seed": "7",
+    "max_samples": "123",
+    "cutoff_len": "512",
+    "per_device_train_batch_size": "3",
+    "gradient_accumulation_steps": "4",
+    "val_size": "0.25",
+    "logging_steps": "2",
+    "save_steps": "50",
+    "warmup_steps": "6",
+    "extra_args": '{"weight_decay": 0.01}',
+    "lora_rank": "4",
+    "lora_alpha": "12",
+    "lora_dropout": "0.1",
+    "lora_target": "q_proj,v_proj",
+}
+CHOICES = {"finetuning_type": "full", "template": "llama3", "compute_type": "pure_bf16", "lr_scheduler_type": "linear"}
+
+
+def shown(walker: Walker) -> dict[str, str]:
+    """Every control as a person sees it."""
+    names = [*TEXTS, *CHOICES, "model_name", "model_name_or_path", "adapter_name_or_path", "dataset_dir"]
+    values = {name: walker.field(name).input_value() for name in names}
+    values["train_on_prompt"] = str(walker.page.locator("#train_on_prompt input").is_checked())
+    values["mask_history"] = str(walker.page.locator("#mask_history input").is_checked())
+    values["dataset"] = walker.page.locator("#dataset").inner_text()
+    return values
+
+
+def fill_in(walker: Walker, model: Path, adapter: Path) -> dict[str, str]:
+    """Changes every control."""
+    walker.unfold("其它参数设置")
+    walker.unfold("LoRA 参数设置")
+    walker.fill("model_name_or_path", str(model))
+    walker.wait(lambda: walker.field("model_name").input_value() == model.name, "the name of a model typed by path")
+    for key, value in TEXTS.items():
+        walker.fill(key, value)
+    for key, value in CHOICES.items():
+        walker.choose(key, value)
+    walker.fill("adapter_name_or_path", str(adapter))
+    walker.page.keyboard.press("Enter")
+    walker.page.locator("#train_on_prompt input").check()
+    walker.page.locator("#dataset input").fill("general")
+    walker.page.get_by_role("option", name="general-chat").click()
+    walker.page.keyboard.press("Escape")
+    walker.page.wait_for_timeout(500)
+    return shown(walker)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    base = tmp_path_factory.mktemp("models")
+    model = build_tiny_model(base / "tiny")
+    return model, build_tiny_adapter(base / "adapter", model)
+
+
+def test_saved_settings_bring_every_control_back(
+    serve: Callable[..., Server], walk: Callable[..., Walker], folders: tuple[Path, Path]
+) -> None:
+    server = serve()
+    walker = walk(server.address, "zh").open()
+    opened = shown_after_unfolding(walker)
+    before = fill_in(walker, *folders)
+    assert all(before[key] != opened[key] for key in before if key not in ("dataset_dir", "mask_history"))
+    walker.fill("config_path", "mine")
+    walker.page.keyboard.press("Enter")
+    walker.click("保存训练参数")
+    walker.wait_text("messages", "mine.yaml")
+
+    other = walk(server.address, "zh").open()
+    shown_after_unfolding(other)
+    other.fill("config_path", "mine.yaml")
+    other.page.keyboard.press("Enter")
+    other.click("载入训练参数")
+    other.wait_text("messages", "已载入")
+    other.page.wait_for_timeout(1500)  # whatever loading sets in motion must not change it again
+    assert shown(other) == before
+    assert other.field("output_dir").input_value() == walker.field("output_dir").input_value()
+
+
+def shown_after_unfolding(walker: Walker) -> dict[str, str]:
+    walker.unfold("其它参数设置")
+    walker.unfold("LoRA 参数设置")
+    walker.page.wait_for_timeout(300)
+    values = shown(walker)
+    walker.unfold("其它参数设置")
+    walker.unfold("LoRA 参数设置")
+    return values
