@@ -15,7 +15,7 @@ from app.page import Page
 from app.top_bar import QUIET, TopBar
 from trainer import records, run_folder
 from trainer.problems import Problem, Problems
-from trainer.settings import TrainSettings, parse, read_yaml, to_shell
+from trainer.settings import TrainSettings, label, parse, read_yaml, to_shell
 
 
 def short(path: Path) -> str:
@@ -44,7 +44,7 @@ class TrainTab:
             self._add("stage", choices=[("Supervised Fine-Tuning", "sft")])
             self._add("dataset_dir", value=str(self._page.data_dir))
             self._add("dataset", value=self._preselected(), choices=self._datasets(str(self._page.data_dir)),
-                      multiselect=True, scale=2)  # fmt: skip
+                      multiselect=True, allow_custom_value=True, scale=2)  # fmt: skip
             self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
         with gr.Group(elem_classes="td-panel"):
             with gr.Row():
@@ -52,9 +52,9 @@ class TrainTab:
                 self._add("learning_rate", value=rate, info=info, min_width=140)
                 for key in ("num_train_epochs", "max_grad_norm", "seed", "max_samples"):
                     self._add(key, min_width=140)
-                self._add(
-                    "compute_type", value=devices().compute_types[0], choices=devices().compute_types, min_width=140
-                )
+                # Loaded settings may name what is not here: Start says so, where Gradio would only say "Error".
+                self._add("compute_type", value=devices().compute_types[0], choices=devices().compute_types,
+                          allow_custom_value=True, min_width=140)  # fmt: skip
             with gr.Row():
                 for key in ("cutoff_len", "per_device_train_batch_size", "gradient_accumulation_steps", "val_size"):
                     self._add(key, min_width=140)
@@ -180,7 +180,12 @@ class TrainTab:
     # ---- handlers ----
 
     def _values(self, values: Sequence[Any]) -> TrainSettings:
-        return form.settings_from(dict(zip(form.KEYS, values, strict=True)), self._page.runs_dir)
+        settings = form.settings_from(dict(zip(form.KEYS, values, strict=True)), self._page.runs_dir)
+        possible = devices().compute_types
+        if settings.compute_type not in ("auto", *possible):
+            raise Problem("compute_unsupported", label=label("compute_type"), value=settings.compute_type,
+                          device=devices().names[0], choices=", ".join(possible))  # fmt: skip
+        return settings
 
     def problems(self, error: Problem | Problems) -> str:
         several = error.problems if isinstance(error, Problems) else [error]
@@ -226,7 +231,7 @@ class TrainTab:
             return [self.problems(error), gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in form.KEYS)]
         found = form.values_from(settings, written)
         # A file that does not name where things are leaves what the page has.
-        kept = {"model_name_or_path", "dataset_dir", "dataset", "output_dir", "compute_type"} - written.keys()
+        kept = {"model_name_or_path", "dataset_dir", "dataset", "output_dir"} - written.keys()
         if settings.compute_type == "auto":
             kept.add("compute_type")
         path = saved_settings.path_for(self._page.runs_dir, name)

@@ -102,3 +102,29 @@ def shown_after_unfolding(walker: Walker) -> dict[str, str]:
     walker.unfold("其它参数设置")
     walker.unfold("LoRA 参数设置")
     return values
+
+
+def test_a_llama_factory_file_loads_and_what_is_not_here_is_said_by_name(
+    serve: Callable[..., Server], walk: Callable[..., Walker]
+) -> None:
+    server = serve()
+    folder = server.runs_dir / "_settings"
+    folder.mkdir(parents=True)
+    (folder / "lf.yaml").write_text(
+        "stage: sft\ndo_train: true\nfinetuning_type: lora\ndataset: nothing_here\ntemplate: qwen\ncutoff_len: 1024\n"
+        "output_dir: saves/qwen/lora/sft\nlearning_rate: 1.0e-4\nwarmup_ratio: 0.1\nfp16: true\n"
+    )
+    walker = walk(server.address, "en").open()
+    walker.fill("config_path", "lf.yaml")
+    walker.page.keyboard.press("Enter")
+    walker.click("Load arguments")
+    walker.wait_text("messages", "Loaded")
+    assert walker.field("compute_type").input_value() == "fp16"
+    assert walker.field("learning_rate").input_value() == "1.0e-4"
+    assert walker.field("output_dir").input_value() == "sft"
+    walker.click("Start")
+    walker.wait_text("messages", "Compute type")
+    walker.choose("compute_type", "fp32")
+    walker.click("Start")
+    walker.wait_text("messages", "nothing_here")
+    assert walker.errors == []
