@@ -49,7 +49,6 @@ class ChatTab:
                 placeholder=text("chat.placeholder"),
                 height=480,
                 buttons=["copy"],
-                reasoning_tags=[("<think>", "</think>")],
                 allow_tags=False,
                 feedback_options=None,
                 elem_id="chatbot",
@@ -94,27 +93,35 @@ class ChatTab:
         options = [*self.sampling.values(), self.system, self.skip_special, self.escape, self.thinking]
         inputs = [self.input, self.conversation, *options]
         outputs = [self.chatbot, self.conversation, self.input, self.messages, self.speed]
-        streaming = {"show_progress": "hidden", "concurrency_limit": 16, "api_visibility": "private"}
+        # "multiple": a question sent while a reply streams is answered (by a refusal), not swallowed.
+        streaming = {**QUIET, "concurrency_limit": 16, "trigger_mode": "multiple"}
         gr.on([self.input.submit, self.submit_button.click], self._on_submit, inputs, outputs, **streaming)
         self.stop_button.click(self._page.chat.stop, None, None, **QUIET)
         gr.on([self.clear_button.click, self.chatbot.clear], self._on_clear, None, outputs, **QUIET)
-        self.escape.change(conversation.shown, [self.conversation, self.escape], self.chatbot, **QUIET)
+        self.escape.change(self._reshown, [self.conversation, self.escape], self.chatbot, **QUIET)
 
     def restored(self, kept: Any, escape: bool) -> list[dict[str, Any]]:
         """The chat box of a page that opens, from what its browser kept."""
-        return conversation.shown(conversation.restored(kept), escape)
+        return self._reshown(kept, escape)
+
+    def _reshown(self, kept: Any, escape: bool) -> list[dict[str, Any]]:
+        return self._shown(conversation.restored(kept), escape)
+
+    def _shown(self, messages: list[Message], escape: bool) -> list[dict[str, Any]]:
+        return conversation.shown(messages, escape, self._text("chat.thought"))
 
     # ---- handlers ----
 
     def _problem(self, problem: Problem) -> str:
-        return fragments.problems_html(self._text("problems.title"), [problem.sentence(self._text.language)])
+        return fragments.problems_html("", [problem.sentence(self._text.language)])
 
     def _on_load(self, model: str, checkpoint: str, template: str, dtype: str) -> list[Any]:
         try:
             folder, adapter = as_chosen(model, checkpoint)
             self._page.chat.begin_load(folder, adapter, template, dtype)
         except Problem as problem:
-            return [self._problem(problem), self.status_html()]
+            # A second click while it loads needs no answer: the status line says that it loads.
+            return ["" if problem.code == "chat_loading" else self._problem(problem), self.status_html()]
         return ["", self.status_html()]
 
     def _on_unload(self) -> list[Any]:
@@ -131,7 +138,7 @@ class ChatTab:
         history = conversation.restored(kept)
         messages: list[Message] = [*history, {"role": "user", "content": message.strip()}]
         values = {key: typed(value) for key, value in zip(SAMPLING, numbers, strict=True)}
-        reply, drawn = "", 0.0
+        reply, drawn, asked = "", 0.0, False
         try:
             if not message.strip():
                 raise Problem("chat_empty")
@@ -144,19 +151,22 @@ class ChatTab:
             for part in parts:
                 if isinstance(part, Done):
                     done = [*messages, {"role": "assistant", "content": reply}]
-                    yield [conversation.shown(done, escape), done, "", "", self._speed(part)]
+                    yield [self._shown(done, escape), done, gr.skip() if asked else "", "", self._speed(part)]
                     return
                 reply += part
                 if time.monotonic() - drawn > REDRAW_S:
                     drawn = time.monotonic()
                     now = [*messages, {"role": "assistant", "content": reply}]
-                    yield [conversation.shown(now, escape), gr.skip(), "", "", ""]
+                    # The field is emptied once: what is typed meanwhile is the next question.
+                    unchanged = gr.skip() if asked else ""
+                    yield [self._shown(now, escape), gr.skip(), unchanged, unchanged, unchanged]
+                    asked = True
         except Problem as problem:
             if reply:  # the process died on the way: what it had said stays
                 now = [*messages, {"role": "assistant", "content": reply}]
-                yield [conversation.shown(now, escape), now, "", self._problem(problem), ""]
+                yield [self._shown(now, escape), now, gr.skip(), self._problem(problem), ""]
             else:
-                yield [conversation.shown(history, escape), gr.skip(), message, self._problem(problem), ""]
+                yield [gr.skip(), gr.skip(), gr.skip(), self._problem(problem), gr.skip()]
 
     def _speed(self, done: Done) -> str:
         if done.first_token_s is None:

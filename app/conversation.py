@@ -8,26 +8,33 @@ Message = dict[str, str]
 
 # Fenced blocks, also unfinished ones while they stream, and inline code: Markdown shows those as they are.
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
-_THINK = re.compile(r"&lt;(/?think)&gt;")
+_THOUGHT = re.compile(r"^\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 
 
 def escape_html(text: str) -> str:
-    """`text` for a Markdown view that shall show HTML tags as text; reasoning tags stay, for the view folds them."""
+    """`text` for a Markdown view that shall show HTML tags as text."""
     parts = _CODE.split(text)
     # Odd positions are code, which Markdown escapes itself.
-    escaped = [
+    return "".join(
         part if index % 2 else part.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         for index, part in enumerate(parts)
-    ]
-    return _THINK.sub(r"<\1>", "".join(escaped))
+    )
 
 
-def shown(conversation: Sequence[Message], escape: bool) -> list[dict[str, Any]]:
-    """The chat box's value."""
-    return [
-        {"role": message["role"], "content": escape_html(message["content"]) if escape else message["content"]}
-        for message in conversation
-    ]
+def shown(conversation: Sequence[Message], escape: bool, thought_title: str) -> list[dict[str, Any]]:
+    """The chat box's value; an answer's reasoning, finished or not, is a folded message before it."""
+    found: list[dict[str, Any]] = []
+    for message in conversation:
+        text = message["content"]
+        if message["role"] == "assistant" and (thought := _THOUGHT.match(text)):
+            text = text[thought.end() :].lstrip()
+            if thought[1].strip():
+                folded = escape_html(thought[1].strip()) if escape else thought[1].strip()
+                found.append({"role": "assistant", "content": folded, "metadata": {"title": thought_title}})
+            if not text:
+                continue
+        found.append({"role": message["role"], "content": escape_html(text) if escape else text})
+    return found
 
 
 def asked(conversation: Sequence[Message], system: str) -> list[Message]:

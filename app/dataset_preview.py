@@ -38,7 +38,13 @@ class DatasetPreview:
         button.click(self._open, [data_dir, datasets], [messages, self.panel, self.dataset, *shown], **QUIET)
         self.dataset.input(lambda folder, name: self._show(folder, name, 1), [data_dir, self.dataset], shown, **QUIET)
         inputs = [data_dir, self.dataset, self.page]
-        self.page.submit(lambda folder, name, page: self._turn(folder, name, page, 0), inputs, shown, **QUIET)
+        gr.on(
+            [self.page.submit, self.page.blur],
+            lambda folder, name, page: self._turn(folder, name, page, 0),
+            inputs,
+            shown,
+            **QUIET,
+        )
         self.previous.click(lambda folder, name, page: self._turn(folder, name, page, -1), inputs, shown, **QUIET)
         self.next.click(lambda folder, name, page: self._turn(folder, name, page, 1), inputs, shown, **QUIET)
         self.close.click(lambda: gr.update(visible=False), None, self.panel, **QUIET)
@@ -47,7 +53,8 @@ class DatasetPreview:
         unopened = [gr.update(visible=False), *(gr.skip() for _ in range(4))]
         try:
             if not datasets:
-                records.list_datasets(Path(data_dir).expanduser())
+                if not records.list_datasets(Path(data_dir).expanduser()):
+                    raise Problem("data_dir_empty", label=label("dataset_dir"), path=data_dir)
                 raise Problem("dataset_missing", label=label("dataset"))
             shown = self._page_of(data_dir, datasets[0], 1)
         except Problem as problem:

@@ -20,7 +20,6 @@ from trainer.settings import (
     default_text,
     is_boolean,
     keys,
-    label,
     parse,
     shown,
     unknown_setting,
@@ -65,6 +64,8 @@ def extra_arguments(value: str) -> dict[str, Any]:
         raise Problem(
             "json_broken", label=both("extra_args"), line=error.lineno, column=error.colno, detail=error.msg
         ) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        raise Problem("extra_not_object", label=both("extra_args"), value=quoted(value)) from None
     if not isinstance(found, dict):
         raise Problem("extra_not_object", label=both("extra_args"), value=quoted(value))
     problems = []
@@ -134,7 +135,3 @@ def values_from(settings: TrainSettings, written: Mapping[str, Any]) -> dict[str
     extra = {key: getattr(settings, key) for key in keys("file") if key in written}
     values[EXTRA_ARGS] = json.dumps(extra, ensure_ascii=False) if extra else ""
     return values
-
-
-def bad_choice(key: str, value: str, possible: list[str]) -> Problem:
-    return Problem("setting_choice", label=label(key), value=quoted(value), choices=", ".join(possible))

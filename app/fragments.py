@@ -54,7 +54,8 @@ def problems_html(title: str, sentences: Sequence[str]) -> str:
     if not sentences:
         return ""
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f'<section class="td-problems" role="alert"><strong>{escape(title)}</strong><ul>{items}</ul></section>'
+    head = f"<strong>{escape(title)}</strong>" if title else ""
+    return f'<section class="td-problems" role="alert">{head}<ul>{items}</ul></section>'
 
 
 def notice_html(text: str) -> str:
@@ -83,8 +84,3 @@ def _turn(role: str, content: str, role_labels: Mapping[str, str]) -> str:
         f'<div class="td-turn" data-role="{escape(role)}"><span class="td-role">{escape(role_labels.get(role, role))}'
         f'</span><div class="td-text">{escape(content)}</div></div>'
     )
-
-
-def command_html(text: str) -> str:
-    """A command to copy; one click selects the whole of it."""
-    return f'<pre class="td-command" tabindex="0"><code>{escape(text)}</code></pre>'

@@ -8,15 +8,18 @@ import hashlib
 import hmac
 from html import escape
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, parse_qsl, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.language import language_of
 from app.text import Text
 
 MOST_FORM_BYTES = 4096
 LOGIN_PATH = "/login"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Gradio needs inline scripts and eval for its own templates.
+POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
 
 PAGE = """<!doctype html><html lang="{lang}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
@@ -34,9 +37,14 @@ class Gate:
         self._app, self._token = app, token
         self._failures = 0
         # Several pages on one host share its cookies whatever their port: each needs a name of its own.
-        self._cookie = "tunedesk-" + hashlib.sha256((token or "").encode()).hexdigest()[:10]
+        digest = hashlib.sha256(b"tunedesk cookie " + (token or "").encode()).hexdigest()
+        self._cookie, self._cookie_value = f"tunedesk-{digest[:10]}", digest[10:]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = _confined(send)
+        if self._token is None and scope["type"] == "http" and not _asks_loopback(scope):
+            await _refuse_host(send)
+            return
         if self._token is None or scope["type"] == "lifespan" or self._knows(scope):
             if scope["type"] == "http" and "token=" in scope["query_string"].decode("latin-1"):
                 query = parse_qsl(scope["query_string"].decode("latin-1"))
@@ -60,7 +68,8 @@ class Gate:
             cookies = SimpleCookie(headers.get("cookie", ""))
         except CookieError:
             return False
-        return self._cookie in cookies and self._is_token(cookies[self._cookie].value)
+        given = cookies[self._cookie].value if self._cookie in cookies else ""
+        return hmac.compare_digest(given.encode(), self._cookie_value.encode())
 
     async def _challenge(self, scope: Scope, receive: Receive, send: Send) -> None:
         given, target = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0], "?"
@@ -82,7 +91,29 @@ class Gate:
     def _set_cookie(self, scope: Scope) -> tuple[bytes, bytes]:
         forwarded = dict(scope["headers"]).get(b"x-forwarded-proto", b"").decode("latin-1")
         secure = "; Secure" if "https" in (scope.get("scheme"), forwarded) else ""
-        return b"set-cookie", f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Lax{secure}".encode()
+        return b"set-cookie", f"{self._cookie}={self._cookie_value}; Path=/; HttpOnly; SameSite=Lax{secure}".encode()
+
+
+def _asks_loopback(scope: Scope) -> bool:
+    """Without a token the name asked for must be this machine's: another one is a page elsewhere that rebinds DNS."""
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+    return (urlsplit(f"//{host}").hostname or "") in LOOPBACK
+
+
+async def _refuse_host(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"Without a token, open this page as http://127.0.0.1 only."})
+
+
+def _confined(send: Send) -> Send:
+    """Tells the browser to fetch nothing from other hosts, whatever a model or a dataset makes the page show."""
+
+    async def send_confined(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), (b"content-security-policy", POLICY)]}
+        await send(message)
+
+    return send_confined
 
 
 async def _posted_token(receive: Receive) -> str:

@@ -84,8 +84,10 @@ def _ending(run: Run, text: Text) -> str:
             path=run.folder,
         )
     if run.status == "stopped":
+        if not finished.get("step"):
+            return text("stopped.early", run=run.name)
         key = "stopped.resumable" if run.resumable else "stopped"
-        return text(key, step=finished.get("step", 0), run=run.name)
+        return text(key, step=finished["step"], run=run.name)
     return f"{run.name}: {why(run, text)}" if text.language == "en" else f"{run.name}：{why(run, text)}"
 
 

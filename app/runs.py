@@ -14,7 +14,6 @@ from app.arguments import PROJECT
 from app.chat_death import oom_kills
 from trainer import run_folder
 from trainer.events import Event, read_events
-from trainer.prepare import check
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, label, to_flags
 
@@ -48,9 +47,37 @@ class Run:
     def resumable(self) -> bool:
         """Whether it ended before its end and left a checkpoint with optimizer state."""
         return self.status in ("stopped", "failed", "died") and any(
-            (path / "trainer_state.json").is_file() and (path / "optimizer.pt").is_file()
-            for path in run_folder.checkpoints(self.folder)
+            run_folder.is_resumable(path) for path in run_folder.checkpoints(self.folder)
         )
+
+
+class _EventCache:
+    """The events of the files read last, so that a page's tick reads only what is new."""
+
+    def __init__(self, most_files: int = 8) -> None:
+        self._lock = threading.Lock()
+        self._most_files = most_files
+        self._kept: dict[Path, tuple[int, int, list[Event]]] = {}  # inode, offset, events
+
+    def of(self, path: Path) -> list[Event]:
+        with self._lock:
+            try:
+                stat = path.stat()
+            except OSError:
+                self._kept.pop(path, None)
+                return []
+            inode, offset, found = self._kept.pop(path, (stat.st_ino, 0, []))
+            if inode != stat.st_ino or stat.st_size < offset:  # another file, or one cut short
+                offset, found = 0, []
+            new, offset = read_events(path, offset)
+            found = [*found, *new] if new else found
+            self._kept[path] = (stat.st_ino, offset, found)
+            if len(self._kept) > self._most_files:
+                self._kept.pop(next(iter(self._kept)))
+            return found
+
+
+_events = _EventCache()
 
 
 def command(settings: TrainSettings) -> list[str]:
@@ -61,8 +88,10 @@ def command(settings: TrainSettings) -> list[str]:
 
 
 def start(settings: TrainSettings) -> Path:
-    """Starts the trainer in a session of its own, its output in train.log. Raises Problems; returns the run folder."""
-    check(settings)
+    """Starts the trainer in a session of its own, its output in train.log. `settings` have been checked.
+
+    Raises Problem when the folder is taken or cannot be written; returns the run folder.
+    """
     folder = Path(settings.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,13 +134,16 @@ def stop(folder: Path) -> bool:
     identity = run_folder.read_identity(folder)
     if identity is None or not identity.is_alive():
         return False
-    os.kill(identity.pid, signal.SIGTERM)
+    try:
+        os.kill(identity.pid, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):  # it ended just now, or it is another user's
+        return False
     return True
 
 
 def read(folder: Path) -> Run:
     """The run in `folder`, whatever state its files are in."""
-    events, _ = read_events(folder / run_folder.EVENTS)
+    events = _events.of(folder / run_folder.EVENTS)
     identity = run_folder.read_identity(folder)
     if identity and (child := _children.get(identity.pid)):
         child.process.poll()
@@ -124,7 +156,16 @@ def read(folder: Path) -> Run:
         return _finished(folder, events, stage, finished)
     if alive:
         return Run(folder, "running" if current else "starting", stage, events)
+    if _ended_before_training(identity, current):
+        return Run(folder, "stopped", stage, events)
     return Run(folder, "died", stage, events, _cause_of_death(folder, identity, current))
+
+
+def _ended_before_training(identity: run_folder.Identity | None, current: list[Event]) -> bool:
+    """Whether our trainer was asked to end while it was still starting: there was no step to save."""
+    child = _children.get(identity.pid) if identity else None
+    trained = any(event.get("stage") == "training" for event in current)
+    return child is not None and child.process.returncode == -signal.SIGTERM and not trained
 
 
 def _last_start(events: list[Event]) -> int:

@@ -34,10 +34,10 @@ def path_for(runs_dir: Path, name: str) -> Path:
     where = {"label": both("config_path"), "value": f"`{name}`"}
     if not name:
         raise Problem("setting_missing", label=both("config_path"))
-    if bad := next((char for char in name if char in '/\\:*?"<>|' or not char.isprintable()), None):
-        raise Problem("output_bad_name", **where, detail=repr(bad))
+    if any(char in '/\\:*?"<>|' or not char.isprintable() for char in name):
+        raise Problem("settings_bad_name", **where)
     if name.startswith(".") or len(name.encode()) > 200:
-        raise Problem("output_bad_name", **where, detail=name[:20])
+        raise Problem("settings_bad_name", **where)
     return folder(runs_dir) / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
 
 
@@ -47,7 +47,7 @@ def save(runs_dir: Path, name: str, settings: TrainSettings, typed: Mapping[str,
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            raise Problem("output_bad_name", label=both("config_path"), value=f"`{name}`", detail=both("config_exists"))
+            raise Problem("settings_exists", label=both("config_path"), value=f"`{name}`")
         beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         beside.write_text(to_yaml(settings, typed), encoding="utf-8")
         beside.replace(path)

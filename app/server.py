@@ -1,4 +1,5 @@
 """The page's server: one page a language behind one gate, all of it local, all of it under one path prefix."""
+# ruff: noqa: E402  # the environment is set before gradio is imported
 
 import contextlib
 import os
@@ -8,10 +9,13 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 # Set before gradio reads them: nothing is reported, nothing is fetched, files go to a folder of this user's own.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# gradio opens an HTTP client while it is imported, which fails on a SOCKS proxy; the page itself asks no other host.
+PROXIES = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith("_proxy")}
 os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"tunedesk-{os.getuid()}"))
 
 import gradio as gr
@@ -23,7 +27,7 @@ from app import theme
 from app.arguments import PROJECT
 from app.chat import ChatProcess
 from app.chat_tab import ChatTab
-from app.gate import Gate
+from app.gate import LOOPBACK, Gate
 from app.language import COOKIE, language_of
 from app.page import Page
 from app.text import Text
@@ -31,8 +35,8 @@ from app.top_bar import QUIET, TopBar
 from app.train_tab import MONITOR, TrainTab
 from trainer.problems import LANGUAGES, Language, Problem
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 REFRESH_S = 1.0
+os.environ.update(PROXIES)  # for the processes that are started from here
 YEAR_S = 365 * 24 * 3600
 
 
@@ -96,7 +100,8 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
             language_of(headers.get("cookie", ""), headers.get("accept-language", "")),
         )
         # Relative: only the browser knows the address behind proxies and forwarded ports.
-        answer = RedirectResponse(f"{chosen}/", status_code=303)
+        rest = urlencode([item for item in request.query_params.multi_items() if item[0] != "language"])
+        answer = RedirectResponse(f"{chosen}/{'?' if rest else ''}{rest}", status_code=303)
         if language:
             answer.set_cookie(COOKIE, chosen, max_age=YEAR_S, samesite="lax")
         return answer
@@ -135,7 +140,9 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
 def listen(host: str, port: int) -> socket.socket:
     """The socket to serve on, taken before the seconds of importing. Raises Problem when it is not to be had."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if ":" in host:
+            return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=host == "::")
+        return socket.create_server((host, port))
     except (OSError, OverflowError) as error:
         raise Problem("port_in_use", host=host, port=port, detail=str(error)) from None
 
@@ -148,8 +155,11 @@ def serve(arguments: Namespace) -> None:
     listener = listen(arguments.host, arguments.port)
     app = create_app(arguments, token)
     shown_host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
+    if ":" in shown_host:
+        shown_host = f"[{shown_host}]"
     address = f"http://{shown_host}:{listener.getsockname()[1]}{arguments.root_path}/"
-    print(f"\n  微调台 Tunedesk  {address}{f'?token={token}' if token else ''}\n", flush=True)
+    query = f"?token={quote(token, safe='')}" if token else ""
+    print(f"\n  微调台 Tunedesk  {address}{query}\n", flush=True)
     config = uvicorn.Config(app, log_level="warning", root_path=arguments.root_path, timeout_graceful_shutdown=2)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has closed everything and raises it once more
         uvicorn.Server(config).run(sockets=[listener])

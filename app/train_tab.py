@@ -14,6 +14,7 @@ from app.loss_chart import loss_chart
 from app.page import Page
 from app.top_bar import QUIET, TopBar
 from trainer import records, run_folder
+from trainer.prepare import check
 from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings, label, parse, read_yaml, to_shell
 
@@ -69,9 +70,11 @@ class TrainTab:
             with gr.Row():
                 for key in ("train_on_prompt", "mask_history"):
                     self._add(key)
-        with gr.Accordion(text("lora_configurations"), open=False, elem_id="lora_configurations"), gr.Row():
+        with gr.Accordion(text("lora_configurations"), open=False, elem_id="lora_configurations") as lora, gr.Row():
             for key in ("lora_rank", "lora_alpha", "lora_dropout", "lora_target"):
                 self._add(key, min_width=140, **({"value": "16"} if key == "lora_alpha" else {}))
+        method = self.fields["finetuning_type"]
+        method.change(lambda chosen: gr.update(visible=chosen == "lora"), method, lora, **QUIET)
 
     def _lay_out_actions(self) -> None:
         text, runs_dir = self._text, self._page.runs_dir
@@ -136,7 +139,7 @@ class TrainTab:
 
     def _wire(self) -> None:
         inputs = [self.fields[key] for key in form.KEYS]
-        shown = [self.messages, self.offer, *(self.monitor[name] for name in MONITOR)]
+        shown = [self.messages, self.offer, self.offer_resume, *(self.monitor[name] for name in MONITOR)]
         self._top_bar.wire(self.fields["learning_rate"])
         data_dir, dataset = self.fields["dataset_dir"], self.fields["dataset"]
         # The folder whose datasets the form offers: loaded settings bring their own choice.
@@ -168,7 +171,7 @@ class TrainTab:
         )
         self.offer_resume.click(self._on_resume, self.fields["output_dir"], shown, **QUIET)
         self.monitor["resume"].click(lambda: self._on_resume(None), None, shown, **QUIET)
-        self.abort_button.click(self._on_abort, None, [self.messages, *shown[2:]], **QUIET)
+        self.abort_button.click(self._on_abort, None, [self.messages, *shown[3:]], **QUIET)
 
     def fresh_names(self) -> list[Any]:
         """Names for the next run and settings file, for a page that opens."""
@@ -203,10 +206,11 @@ class TrainTab:
 
     def _data_dir_problem(self, data_dir: str) -> str:
         try:
-            records.list_datasets(Path(data_dir.strip()).expanduser())
+            if records.list_datasets(Path(data_dir.strip()).expanduser()):
+                return ""
+            raise Problem("data_dir_empty", label=label("dataset_dir"), path=data_dir.strip())
         except Problem as problem:
             return self.problems(problem)
-        return ""
 
     def _on_command(self, *values: Any) -> list[Any]:
         try:
@@ -272,16 +276,20 @@ class TrainTab:
         """Starts what `settings` gives: the messages, the offer and the monitor afterwards."""
         try:
             wanted = settings()
-            if busy := runs.alive(self._page.runs_dir):
+            busy = runs.alive(self._page.runs_dir)
+            if busy and str(busy.folder) == wanted.output_dir:  # a second click on Start
+                return ["", gr.update(visible=False), gr.skip(), *self.view()]
+            check(wanted)
+            if busy:
                 words = fragments.notice_html(self._text("already_running", run=busy.name))
-                return [words, gr.update(visible=False), *self.view()]
+                return [words, gr.update(visible=False), gr.skip(), *self.view()]
             runs.start(wanted)
         except (Problem, Problems) as error:
             several = error.problems if isinstance(error, Problems) else [error]
             if [problem.code for problem in several] == ["output_exists"]:
                 return self._offered(Path(several[0].values["path"]))
-            return [self.problems(error), gr.update(visible=False), *self.view()]
-        return ["", gr.update(visible=False), *self.view()]
+            return [self.problems(error), gr.update(visible=False), gr.skip(), *self.view()]
+        return ["", gr.update(visible=False), gr.skip(), *self.view()]
 
     def _offered(self, folder: Path) -> list[Any]:
         run = runs.read(folder)
@@ -289,12 +297,14 @@ class TrainTab:
         words = self._text(
             "resume_offer" if run.resumable else "resume_offer_done", run=run.name, checkpoint=checkpoint
         )
-        return [fragments.notice_html(words), gr.update(visible=True), *self.view()]
+        offer = gr.update(visible=True)
+        return [fragments.notice_html(words), offer, gr.update(visible=run.resumable), *self.view()]
 
     def _on_abort(self) -> list[Any]:
         run = runs.alive(self._page.runs_dir)
         stopped = run is not None and runs.stop(run.folder)
-        return [fragments.notice_html(self._text("aborting" if stopped else "nothing_to_abort")), *self.view()]
+        # The trainer's own stage says that it is stopping.
+        return ["" if stopped else fragments.notice_html(self._text("nothing_to_abort")), *self.view()]
 
     # ---- the monitor ----
 

@@ -8,7 +8,7 @@ const plotBox = root.querySelector(".td-chart-plot");
 const legend = root.querySelector(".td-chart-legend");
 const logSwitch = root.querySelector("input");
 
-const SNAP_PX = 24; // how far from the pointer a value may lie and still be read out
+const SNAP_PX = 24; // how far from the pointer an evaluation may lie and still be read out; a step is always the nearest
 const color = (name) => () => getComputedStyle(root).getPropertyValue(name).trim();
 const font = "11px system-ui, 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif";
 
@@ -72,7 +72,7 @@ function nearest(plot, series, index, x) {
   const values = table[series] ?? [];
   const distance = (i) => Math.abs(plot.valToPos(table[0][i], "x") - plot.valToPos(x, "x"));
   for (let offset = 0; offset < values.length; offset++) {
-    const near = [index - offset, index + offset].filter((i) => i in values && distance(i) <= SNAP_PX);
+    const near = [index - offset, index + offset].filter((i) => i in values && (series !== 3 || distance(i) <= SNAP_PX));
     if (!near.length) return null;
     const found = near.filter((i) => values[i] !== undefined).sort((a, b) => distance(a) - distance(b));
     if (found.length) return found[0];

@@ -17,8 +17,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from trainer import run_folder
-
-OPTIMIZER, RNG, STATE = "optimizer.pt", "rng_state.pt", "trainer_state.json"
+from trainer.run_folder import OPTIMIZER, RNG, STATE
 
 
 @dataclass
@@ -26,7 +25,6 @@ class TrainerState:
     """Where a run stands. `loss_sum`: losses of the steps since the last logged one."""
 
     step: int = 0
-    total_steps: int = 0
     seconds: float = 0.0
     loss_sum: float = 0.0
     losses: int = 0
@@ -61,18 +59,29 @@ def save(
     final = folder / f"checkpoint-{state.step}"
     beside = folder / f".checkpoint-{state.step}.saving"
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    save_model(beside, model, tokenizer)
-    if training is not None:
-        torch.save(training, beside / OPTIMIZER)
-        torch.save(_rng_state(), beside / RNG)
-    (beside / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n")
-    _apply_umask(beside)
-    _sync(beside)
+    try:
+        beside.mkdir()
+        save_model(beside, model, tokenizer)
+        if training is not None:
+            torch.save(training, beside / OPTIMIZER)
+            torch.save(_rng_state(), beside / RNG)
+        (beside / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n")
+        _apply_umask(beside)
+        _sync(beside)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)  # a full disk stays full otherwise
+        raise
     if final.exists():  # a resumed run comes by a second time
-        shutil.rmtree(final)
+        _remove(final)
     beside.rename(final)
     return final
+
+
+def _remove(checkpoint: Path) -> None:
+    """Gone at once by its name, so that a half-removed one is never found."""
+    gone = checkpoint.with_name(f".{checkpoint.name}.removing")
+    checkpoint.rename(gone)
+    shutil.rmtree(gone)
 
 
 def finish(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -90,9 +99,7 @@ def finish(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase) -> None
 def prune(folder: Path, keep: int) -> None:
     """Removes the oldest checkpoints so that `keep` remain."""
     for path in run_folder.checkpoints(folder)[:-keep]:
-        gone = path.with_name(f".{path.name}.removing")
-        path.rename(gone)
-        shutil.rmtree(gone)
+        _remove(path)
 
 
 def read_state(checkpoint: Path) -> TrainerState:

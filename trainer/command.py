@@ -7,9 +7,10 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from trainer import run_folder
 from trainer.events import EventLog
@@ -41,31 +42,41 @@ def parser(language: Language) -> argparse.ArgumentParser:
 
 
 def settings_from(argv: list[str], language: Language) -> TrainSettings:
-    """Settings from a file, pairs and flags; later ones win. Raises Problem or Problems."""
-    arguments, unknown = parser(language).parse_known_intermixed_args(argv)
-    values: dict[str, Any] = {}
-    for item in arguments.file_or_pairs:
-        key, equals, value = item.partition("=")
-        values |= {key: value} if equals and not Path(item).exists() else read_yaml(Path(item))
-    for flag in unknown:
-        if flag.startswith("--"):
-            key, _, value = flag.removeprefix("--").partition("=")
-            values[key] = value
-    values |= {key: value for key in keys() if (value := getattr(arguments, key)) is not None}
-    settings = parse(values)
+    """Settings from files, key=value pairs and flags; later ones win. Raises Problem or Problems."""
+    if {"-h", "--help"} & set(argv):
+        parser(language).parse_args(["--help"])
+    settings = parse(_values(argv))
     if not settings.output_dir:
         settings = settings.model_copy(update={"output_dir": time.strftime("runs/train_%Y-%m-%d-%H-%M-%S")})
     return absolute(settings)
 
 
+def _values(argv: list[str]) -> dict[str, Any]:
+    """What the arguments say, unchecked, so that whatever is wrong is refused by name."""
+    values: dict[str, Any] = {}
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and not equals:
+            # A flag alone is a switch: --do_train. A value may begin with one dash: --max_steps -1.
+            values[key] = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        elif equals and (word.startswith("--") or key.isidentifier()):
+            values[key] = value
+        else:
+            values |= read_yaml(Path(word))
+    return values
+
+
 def main(argv: list[str]) -> int:
     """Runs a training; 0 when it completed or was stopped, 1 when it failed, 2 when it could not start."""
     language = terminal_language()
+    stop = StopOnSignals()
     try:
         settings = settings_from(argv, language)
         check(settings)
         folder = Path(settings.output_dir)
-        held = claim(folder, settings)
+        held, events = claim(folder, settings)
     except (Problem, Problems) as error:
         problems = error.problems if isinstance(error, Problems) else [error]
         for problem in problems:
@@ -73,13 +84,12 @@ def main(argv: list[str]) -> int:
         return 2
     with held:
         _share_the_cores()
+        warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other is not for train.log
         _log_to(folder / run_folder.LOG)
-        events = EventLog(folder / run_folder.EVENTS)
-        stop = _stop_on_signals(events)
-        events.stage("starting")
+        stop.tell(events)
         from trainer.train import run  # torch from here on
 
-        return run(settings, events, stop)
+        return run(settings, events, stop.asked)
 
 
 def _share_the_cores() -> None:
@@ -90,18 +100,26 @@ def _share_the_cores() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-def _stop_on_signals(events: EventLog) -> threading.Event:
-    """SIGTERM and Ctrl-C finish the step and save; a second one ends the process at once."""
-    stop = threading.Event()
+class StopOnSignals:
+    """SIGTERM and Ctrl-C set `asked`: the step is finished and saved. A second one ends the process at once."""
 
-    def handle(number: int, _: FrameType | None) -> None:
-        stop.set()
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._events: EventLog | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def tell(self, events: EventLog) -> None:
+        """From now on the page hears of it at once."""
+        self._events = events
+        if self.asked.is_set():
+            events.stage("stopping")
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.asked.set()
         signal.signal(number, signal.SIG_DFL)
-        events.stage("stopping")
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return stop
+        if self._events:
+            self._events.stage("stopping")
 
 
 def _log_to(path: Path) -> None:
@@ -112,22 +130,30 @@ def _log_to(path: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
 
 
-def claim(folder: Path, settings: TrainSettings) -> Any:
-    """Makes `folder` this process's run: the lock, run.json and config.yaml. Raises Problem when it is taken."""
+def claim(folder: Path, settings: TrainSettings) -> tuple[IO[str], EventLog]:
+    """Makes `folder` this process's run: the lock, run.json, config.yaml and the first event.
+
+    Raises Problem when another process has it or it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = run_folder.lock(folder)
+        if held is None:
+            raise Problem("output_in_use", label=label("output_dir"), path=str(folder))
+        if not settings.resume_from_checkpoint and run_folder.holds_run(folder):  # since it was checked
+            raise Problem("output_exists", label=label("output_dir"), path=str(folder))
+        run_folder.remove_leftovers(folder)
+        run_folder.write_identity(folder, run_folder.Identity.of(os.getpid()))
+        # A resumed run keeps the settings it was started with.
+        if not (folder / run_folder.CONFIG).exists():
+            run_folder.write_whole(folder / run_folder.CONFIG, to_yaml(settings))
+        events = EventLog(folder / run_folder.EVENTS)
+        events.stage("starting")
     except OSError as error:
         raise Problem(
             "output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror
         ) from None
-    if held is None:
-        raise Problem("output_in_use", label=label("output_dir"), path=str(folder))
-    run_folder.write_identity(folder, run_folder.Identity.of(os.getpid()))
-    # A resumed run keeps the settings it was started with.
-    if not (folder / run_folder.CONFIG).exists():
-        (folder / run_folder.CONFIG).write_text(to_yaml(settings), encoding="utf-8")
-    return held
+    return held, events
 
 
 if __name__ == "__main__":

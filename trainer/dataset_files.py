@@ -104,9 +104,9 @@ def find_source(data_dir: Path, name: str) -> Source:
             "dataset_unknown", label=label("dataset"), name=quoted(name), path=str(data_dir), found=shown or "–"
         )
     source = Source(name, files[name]) if entries is None else _entry(data_dir, name, entries[name])
-    if not source.path.resolve().is_relative_to(data_dir.resolve()):
+    if "\0" in str(source.path) or not source.path.resolve().is_relative_to(data_dir.resolve()):
         raise Problem("dataset_outside", name=name, path=str(source.path))
-    if not source.path.exists():
+    if not source.path.is_file():  # a pipe would be waited for, for ever
         raise Problem("dataset_file_missing", name=name, path=str(source.path))
     return source
 

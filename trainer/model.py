@@ -1,12 +1,15 @@
 """Models and adapters from local folders: safetensors only, no remote code, never a hub."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from trainer.device import is_out_of_memory
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, label
 
@@ -27,10 +30,13 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTra
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
+        if "does not recognize this architecture" in str(error):
+            kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
+            raise Problem("model_architecture", path=str(folder), architecture=kind) from error
         raise Problem("model_config_broken", label=label("model_name_or_path"), path=str(folder / "config.json"),
                       detail=_first_line(error)) from error  # fmt: skip
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -39,8 +45,13 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTra
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        if "ignore_mismatched_sizes" in str(error):
+            raise Problem("model_shapes_differ", path=str(folder)) from error
         if "Unrecognized configuration class" in str(error):
             raise Problem(
                 "model_architecture", path=str(folder), architecture=", ".join(config.architectures or ["?"])
@@ -50,17 +61,29 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTra
         if type(error).__name__ == "SafetensorError":
             raise Problem("model_load_failed", path=str(folder), detail=_first_line(error)) from error
         raise
+    if missing := sorted(report["missing_keys"]):
+        # transformers fills them with random numbers and goes on.
+        raise Problem("model_weights_missing", path=str(folder), count=len(missing), first=missing[0])
     return model.eval()
 
 
 def attach_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
     """`model` with the LoRA adapter of `folder`. Raises Problem when it does not fit."""
     try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise Problem(
-            "adapter_mismatch", path=str(folder), model=str(model.name_or_path), detail=_first_line(error)
-        ) from error
+        raise _mismatch(model, folder, _first_line(error)) from error
+    # peft raises for shapes that differ; layers that only one of the two has are silently left out.
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        given = set(file.keys())
+    if different := sorted(given ^ set(get_peft_model_state_dict(adapted, save_embedding_layers=False))):
+        adapted.unload()
+        raise _mismatch(model, folder, different[0])
+    return adapted
+
+
+def _mismatch(model: PreTrainedModel, folder: Path, detail: str) -> Problem:
+    return Problem("adapter_mismatch", path=str(folder), model=str(model.name_or_path), detail=detail)
 
 
 def linear_names(model: PreTrainedModel) -> list[str]:
@@ -103,11 +126,8 @@ def causal_lm(model: Any) -> PreTrainedModel:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-def adapter_base(folder: Path) -> str:
-    """The base model path that an adapter folder names; "" when it names none."""
-    return PeftConfig.from_pretrained(str(folder)).base_model_name_or_path or ""
-
-
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """What a library says, without the headlines that end in a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.endswith(":")] or lines
+    return telling[0][:300] if telling else type(error).__name__

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainer import records, run_folder
+from trainer.events import read_events
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings, label, parse, read_yaml
@@ -23,8 +24,10 @@ def absolute(settings: TrainSettings) -> TrainSettings:
     def full(path: str) -> str:
         return str(Path(path).expanduser().absolute()) if path else path
 
+    resumed = settings.resume_from_checkpoint
     return settings.model_copy(
         update={
+            "resume_from_checkpoint": resumed if resumed in (None, "latest") else full(resumed),
             "model_name_or_path": full(settings.model_name_or_path),
             "dataset_dir": full(settings.dataset_dir),
             "output_dir": full(settings.output_dir),
@@ -47,6 +50,8 @@ def _collect(found: list[Problem], part: Callable[[TrainSettings], None], settin
         part(settings)
     except Problem as problem:
         found.append(problem)
+    except Problems as several:
+        found += several.problems
 
 
 def _check_model(settings: TrainSettings) -> None:
@@ -107,6 +112,9 @@ def check_writable(folder: Path) -> None:
 
 def _check_resume(settings: TrainSettings, folder: Path) -> None:
     resume_checkpoint(settings)
+    events, _ = read_events(folder / run_folder.EVENTS)
+    if events and events[-1].get("outcome") == "completed":
+        raise Problem("already_finished", label=label("output_dir"), path=str(folder))
     if not (folder / run_folder.CONFIG).is_file():
         return
     before = absolute(parse(read_yaml(folder / run_folder.CONFIG)))
@@ -123,9 +131,8 @@ def resume_checkpoint(settings: TrainSettings) -> Path | None:
         return None
     folder = Path(settings.output_dir)
     candidates = run_folder.checkpoints(folder) if wanted == "latest" else [Path(wanted)]
-    complete = [path for path in candidates if (path / "trainer_state.json").is_file()]
+    complete = [path for path in candidates if run_folder.is_resumable(path)]
     if not complete:
-        raise Problem(
-            "nothing_to_resume", label=label("output_dir"), path=str(folder if wanted == "latest" else wanted)
-        )
+        key = "output_dir" if wanted == "latest" else "resume_from_checkpoint"
+        raise Problem("nothing_to_resume", label=label(key), path=str(folder if wanted == "latest" else wanted))
     return complete[-1]

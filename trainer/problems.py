@@ -102,6 +102,15 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Convert them to safetensors.",
         "{label}：文件夹 {path} 只有 pickle 权重（{file}），加载时可能执行代码。请先转换为 safetensors。",
     ),
+    "model_weights_missing": (
+        "The model {path} lacks {count} weights that its config.json asks for, {first} the first. "
+        "Copy the model folder again.",
+        "模型 {path} 缺少 config.json 所要求的 {count} 个权重，第一个是 {first}。请重新复制模型文件夹。",
+    ),
+    "model_shapes_differ": (
+        "The weights of model {path} have other shapes than its config.json says. Copy the model folder again.",
+        "模型 {path} 的权重形状与它的 config.json 不一致。请重新复制模型文件夹。",
+    ),
     "model_load_failed": (
         "The model {path} could not be loaded: {detail}",
         "模型 {path} 加载失败：{detail}",
@@ -130,6 +139,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "data_dir_missing": (
         "{label}: there is no folder {path}. Check the path.",
         "{label}：文件夹 {path} 不存在。请检查路径。",
+    ),
+    "data_dir_empty": (
+        "{label}: {path} has no dataset: no dataset_info.json and no json or jsonl file. Choose another folder.",
+        "{label}：{path} 里没有数据集：没有 dataset_info.json，也没有 json 或 jsonl 文件。请换一个文件夹。",
     ),
     "dataset_missing": (
         "{label}: nothing chosen. Choose at least one dataset.",
@@ -196,6 +209,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "output_in_use": (
         "{label}: a run is writing to {path} now. Abort it first or choose a new folder.",
         "{label}：有训练正在写入 {path}。请先中断它，或换一个新目录。",
+    ),
+    "already_finished": (
+        "{label}: the run in {path} is finished. Choose a new folder; nothing was overwritten.",
+        "{label}：{path} 里的训练已经完成。请换一个新目录；没有覆盖任何内容。",
+    ),
+    "settings_exists": (
+        "{label}: {value} exists already and was not overwritten. Choose another name.",
+        "{label}：{value} 已存在，没有覆盖。请换一个名称。",
+    ),
+    "settings_bad_name": (
+        "{label}: {value} cannot be a file name here. Use letters, digits, spaces, - and _.",
+        "{label}：{value} 不能用作这里的文件名。请使用文字、数字、空格、- 和 _。",
     ),
     "nothing_to_resume": (
         "{label}: {path} holds no complete checkpoint to resume from. Choose a new folder.",
@@ -266,10 +291,6 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "other_host": (
         "This run belongs to machine {host}; only that machine can tell whether it is alive.",
         "这次训练属于机器 {host}，只有那台机器能判断它是否仍在运行。",
-    ),
-    "run_unreadable": (
-        "Run {name} cannot be read: {detail}",
-        "无法读取训练 {name}：{detail}",
     ),
     "port_in_use": (
         "Port {port} on {host} cannot be used ({detail}). Choose another: --port, or PORT=… make run.",

@@ -6,6 +6,7 @@ config.yaml  run.json  events.jsonl  train.log  checkpoint-N/  adapter or model 
 import fcntl
 import json
 import os
+import shutil
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ CONFIG, IDENTITY, EVENTS, LOG, LOCK, PLOT = (
     ".lock",
     "training_loss.png",
 )
+STATE, OPTIMIZER, RNG = RESUME_FILES = ("trainer_state.json", "optimizer.pt", "rng_state.pt")
 WEIGHT_FILES = (
     "adapter_model.safetensors",
     "model.safetensors",
@@ -50,7 +52,7 @@ class Identity:
             # Start times are derived from the clock, which may be set between two readings.
             same = abs(process.create_time() - self.started) < 2.0
             return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+        except (psutil.Error, ValueError, OverflowError):
             return False
 
 
@@ -63,18 +65,37 @@ def boot_id() -> str:
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
-    """Written beside and renamed, so that a reader never sees half of it."""
-    beside = folder / f"{IDENTITY}.{os.getpid()}.tmp"
-    beside.write_text(json.dumps(asdict(identity)) + "\n")
-    beside.replace(folder / IDENTITY)
+    write_whole(folder / IDENTITY, json.dumps(asdict(identity)) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file with all of `text`, or as it was: written beside and renamed."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What a killed trainer left half-done; only for who holds the lock."""
+    for path in folder.glob(".*"):
+        if path.suffix in (".saving", ".removing"):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix == ".tmp":
+            path.unlink(missing_ok=True)
 
 
 def read_identity(folder: Path) -> Identity | None:
     """None when absent or not readable as an identity."""
     try:
-        return Identity(**json.loads((folder / IDENTITY).read_text()))
-    except (OSError, ValueError, TypeError):
+        found = json.loads((folder / IDENTITY).read_text())
+        identity = Identity(int(found["pid"]), float(found["started"]), str(found["boot_id"]), str(found["host"]))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
+    return identity if identity.pid > 0 else None
 
 
 def lock(folder: Path) -> IO[str] | None:
@@ -101,6 +122,11 @@ def checkpoints(folder: Path) -> list[Path]:
 def has_weights(folder: Path) -> bool:
     """Whether `folder` holds an adapter or a model."""
     return any((folder / name).is_file() for name in WEIGHT_FILES)
+
+
+def is_resumable(checkpoint: Path) -> bool:
+    """Whether a run can go on from `checkpoint`: it has the optimizer's and the random states."""
+    return all((checkpoint / name).is_file() for name in RESUME_FILES)
 
 
 def is_adapter(folder: Path) -> bool:

@@ -6,6 +6,7 @@ Hugging Face's own; an unknown key is an error.
 """
 
 import difflib
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def _names(value: Any) -> Any:
     """`a,b` or [a, b] to a tuple of names, as LLaMA-Factory writes its lists."""
     if value is None:
         return ()
+    if isinstance(value, str) and value.startswith("["):  # names with commas of their own
+        value = json.loads(value)
     items = value.split(",") if isinstance(value, str) else value
     if isinstance(items, list | tuple) and all(isinstance(item, str) for item in items):
         return tuple(item.strip() for item in items if item.strip())
@@ -71,6 +74,20 @@ def _none_if_blank(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
 
 
+def _truth(value: Any) -> Any:
+    """true and false as a command line writes them."""
+    return {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _switched_on(flag: str, value: Any) -> bool:
+    truth = _truth(value)
+    if truth is None or isinstance(truth, bool):
+        return bool(truth)
+    raise Problem("setting_not_boolean", label={"en": flag, "zh": flag}, value=quoted(value))
+
+
+Yes = Annotated[Literal[True], BeforeValidator(_truth)]
+No = Annotated[Literal[False], BeforeValidator(_truth)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 OptionalInt = Annotated[int | None, BeforeValidator(_none_if_blank)]
@@ -169,10 +186,10 @@ class TrainSettings(BaseModel):
         "结束时写 training_loss.png", "Write training_loss.png at the end")
 
     # Keys of LLaMA-Factory files of which we implement one value; any other is refused by name.
-    do_train: Literal[True] = setting(True, "file", "训练", "Do train", "须为 true", "Must be true")
+    do_train: Yes = setting(True, "file", "训练", "Do train", "须为 true", "Must be true")
     report_to: Literal["none"] = setting("none", "file", "外部记录面板", "External logger",
         "须为 none", "Must be none")
-    overwrite_output_dir: Literal[False] = setting(False, "file", "覆盖输出目录", "Overwrite output dir",
+    overwrite_output_dir: No = setting(False, "file", "覆盖输出目录", "Overwrite output dir",
         "须为 false：从不覆盖结果", "Must be false: results are never overwritten")
     # fmt: on
 
@@ -181,7 +198,8 @@ class TrainSettings(BaseModel):
     def _accept_compute_flags(cls, values: Any) -> Any:
         """LLaMA-Factory writes the compute type as one of three booleans."""
         values = dict(values)
-        chosen = [flag for flag in ("bf16", "fp16", "pure_bf16") if str(values.pop(flag, False)).lower() == "true"]
+        flags = [flag for flag in ("bf16", "fp16", "pure_bf16") if flag in values]
+        chosen = [flag for flag in flags if _switched_on(flag, values.pop(flag))]
         if len(chosen) > 1:
             raise Problem("setting_conflict", first=f"`{chosen[0]}: true`", second=f"`{chosen[1]}: true`")
         if chosen and values.setdefault("compute_type", chosen[0]) != chosen[0]:
@@ -200,6 +218,9 @@ class TrainSettings(BaseModel):
                 first=f"`warmup_steps: {self.warmup_steps}`",
                 second=f"`warmup_ratio: {self.warmup_ratio}`",
             )
+        if self.lr_scheduler_type == "constant" and (self.warmup_steps or self.warmup_ratio):
+            warmup = f"warmup_steps: {self.warmup_steps}" if self.warmup_steps else f"warmup_ratio: {self.warmup_ratio}"
+            raise Problem("setting_conflict", first="`lr_scheduler_type: constant`", second=f"`{warmup}`")
         if self.train_on_prompt and self.mask_history:
             raise Problem("setting_conflict", first="`train_on_prompt: true`", second="`mask_history: true`")
         if self.eval_steps and not self.val_size:
@@ -259,7 +280,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return ",".join(value)
+        return json.dumps(value, ensure_ascii=False) if any("," in item for item in value) else ",".join(value)
     return repr(value).replace("e-0", "e-").replace("e+0", "e+") if isinstance(value, float) else str(value)
 
 
@@ -334,7 +355,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         code = "file_missing" if isinstance(error, FileNotFoundError) else "file_unreadable"
         what = {"en": "Settings file", "zh": "设置文件"}
         raise Problem(code, label=what, path=str(path), detail=error.strerror) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a date that is none, or too deep a nest
         mark = getattr(error, "problem_mark", None)
         detail = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise Problem("yaml_broken", path=str(path), line=mark.line + 1 if mark else 1, detail=detail) from None
@@ -373,7 +394,11 @@ def to_yaml(settings: TrainSettings, typed: Mapping[str, Any] | None = None) -> 
 
 def to_flags(settings: TrainSettings) -> list[str]:
     """The command-line flags that give `settings` back."""
-    return [part for key, value in _written(settings).items() for part in (f"--{key}", as_text(value))]
+    flags = []
+    for key, value in _written(settings).items():
+        text = as_text(value)
+        flags += [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
+    return flags
 
 
 def to_shell(argv: list[str]) -> str:

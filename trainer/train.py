@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -52,10 +53,16 @@ def _explained(error: Exception, settings: TrainSettings) -> Problem:
         return error
     if is_out_of_memory(error):
         return Problem("out_of_device_memory", device=current().name)
-    if (isinstance(error, OSError) and error.errno == 28) or "No space left on device" in str(error):
+    if (isinstance(error, OSError) and error.errno == 28) or _says_disk_full(str(error), settings.output_dir):
         return Problem("disk_full", path=settings.output_dir)
     lines = str(error).strip().splitlines() or [""]
     return Problem("python_error", kind=type(error).__name__, detail=lines[0][:300])
+
+
+def _says_disk_full(words: str, output_dir: str) -> bool:
+    """torch and safetensors wrap the system's error in words of their own."""
+    writing = "PytorchStreamWriter" in words or "inline_container" in words
+    return "No space left on device" in words or (writing and shutil.disk_usage(output_dir).free < 64 * 2**20)
 
 
 def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> int:
@@ -73,10 +80,10 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
     if settings.template != "auto":
         tokenizer.chat_template = template.source  # the result chats as it was trained
 
-    events.stage("loading_model", device=device.name, compute_type=compute_type)
-    if stop.is_set():
-        return _stopped(events, 0)
     resumed_from = resume_checkpoint(settings)
+    if stop.is_set():
+        return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
+    events.stage("loading_model", device=device.name, compute_type=compute_type)
     model = _model(settings, model_folder, resumed_from, compute_type, device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss_of = LabelLoss(model).train()
@@ -94,7 +101,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
     warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total_steps)
     scheduler = get_scheduler(settings.lr_scheduler_type, optimizer, warmup, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=compute_type == "fp16")
-    state = checkpoint.TrainerState(total_steps=total_steps)
+    state = checkpoint.TrainerState()
     parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
     if resumed_from:
         state = checkpoint.read_state(resumed_from)
@@ -149,8 +156,10 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         state.losses += 1
         state.tokens += sum(len(sample.input_ids) for sample in chosen)
         last, stopping = state.step == total_steps, stop.is_set()
+        if not math.isfinite(state.loss_sum):  # before anything could be saved
+            raise Problem("loss_not_finite", value=str(state.loss_sum), step=state.step)
 
-        if state.step % settings.logging_steps == 0 or last or stopping:
+        if state.step % settings.logging_steps == 0 or last:
             state.last_loss = state.loss_sum / state.losses
             events.append(
                 "step",
@@ -164,8 +173,6 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
                 memory_gib=round(device.memory_gib(), 3),
             )
             log.info("step %d/%d loss %.4f", state.step, total_steps, state.last_loss)
-            if not math.isfinite(state.last_loss):
-                raise Problem("loss_not_finite", value=str(state.last_loss), step=state.step)
             state.loss_sum, state.losses, state.tokens = 0.0, 0, 0
         elif clock.progress_due():
             events.append("progress", step=state.step, total_steps=total_steps)

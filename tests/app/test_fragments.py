@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 import pytest
 
 from app.fragments import (
-    command_html,
     conversation_html,
     header_html,
     log_html,
@@ -26,7 +25,6 @@ FRAGMENTS: dict[str, Callable[[str], str]] = {
     "notice": notice_html,
     "log": log_html,
     "conversation": lambda text: conversation_html([{"role": text, "content": text}], {}, text, text),
-    "command": command_html,
 }
 
 

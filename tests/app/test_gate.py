@@ -73,6 +73,29 @@ def test_the_printed_address_is_exchanged_for_a_cookie_and_leaves_no_token_behin
     assert (status, body) == (200, "secret")
 
 
+def test_any_token_lets_in_who_knows_it(gate: Gate) -> None:
+    from urllib.parse import quote
+
+    strange = Gate(gate._app, "a b;c&d#密")
+    status, headers, _ = request(strange, "/", f"token={quote('a b;c&d#密', safe='')}")
+    assert status == 303
+    assert request(strange, "/", cookie=headers[b"set-cookie"].decode().split(";")[0])[0] == 200
+
+
+def test_without_a_token_only_this_machines_names_are_served(gate: Gate) -> None:
+    open_gate = Gate(gate._app, None)
+    assert request(open_gate, "/", host="127.0.0.1:7860")[0] == 200
+    assert request(open_gate, "/", host="localhost:7860")[0] == 200
+    assert request(open_gate, "/", host="evil.example")[0] == 403
+    assert request(open_gate, "/")[0] == 403
+
+
+def test_the_browser_is_told_to_fetch_nothing_from_other_hosts(gate: Gate) -> None:
+    policy = request(gate, "/", authorization=f"Bearer {TOKEN}")[1][b"content-security-policy"].decode()
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+
+
 def test_the_form_and_a_bearer_header_let_in_too(gate: Gate) -> None:
     assert request(gate, "/login", method="POST", body=f"token={TOKEN}".encode())[0] == 303
     assert request(gate, "/api", authorization=f"Bearer {TOKEN}")[0] == 200

@@ -214,6 +214,64 @@ def test_a_bad_setting_is_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_an_argument_that_is_not_understood_never_hides_another(model: Path, data: Path, tmp_path: Path) -> None:
+    argv = command(model, data, tmp_path / "run")
+    for words, named in (
+        (["-v", "max_steps=2"], "-v"),
+        (["--no_such_flag", "max_steps=2"], "no_such_flag"),
+        (["--bf16", "maybe"], "bf16"),
+        (["--model_name_or_pth", "/x"], "/x"),
+        (["--max_steps", "-7"], "-7"),
+    ):
+        done = train([*argv, *words])
+        assert done.returncode == 2
+        assert named in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_finished_run_is_not_resumed_over(model: Path, data: Path, tmp_path: Path) -> None:
+    argv = command(model, data, tmp_path / "run", max_steps=1, do_train="true", overwrite_output_dir="false")
+    assert train(argv).returncode == 0
+    again = train([*argv, "resume_from_checkpoint=latest"])
+    assert again.returncode == 2
+    assert "finished" in again.stderr
+
+
+def test_no_checkpoint_holds_what_is_not_a_number(model: Path, data: Path, tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e30, "max_grad_norm": 0, "logging_steps": 50, "save_steps": 1, "max_steps": 9}
+    assert train(command(model, data, tmp_path / "run", **settings)).returncode == 1
+    assert finished(tmp_path / "run")["code"] == "loss_not_finite"
+    from safetensors.torch import load_file
+
+    saved = run_folder.checkpoints(tmp_path / "run")
+    assert len(saved) < 9
+    for path in saved[:1]:
+        assert all(tensor.isfinite().all() for tensor in load_file(path / "adapter_model.safetensors").values())
+
+
+def test_a_model_or_adapter_that_lacks_layers_is_refused(model: Path, data: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    from tests.tiny import build_tiny_adapter
+    from trainer.model import attach_adapter, load_model
+    from trainer.problems import Problem
+
+    deep = tmp_path / "deep"
+    shutil.copytree(model, deep)
+    config = json.loads((deep / "config.json").read_text())
+    config["num_hidden_layers"] = 4
+    config.pop("layer_types", None)
+    (deep / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Problem, match="lacks"):
+        load_model(deep, torch.float32, torch.device("cpu"))
+    other = build_tiny_model(tmp_path / "four", layers=4)
+    adapter = build_tiny_adapter(tmp_path / "adapter", other)
+    with pytest.raises(Problem, match="does not fit"):
+        attach_adapter(load_model(model, torch.float32, torch.device("cpu")), adapter)
+
+
 def test_two_trainers_never_share_a_folder(model: Path, data: Path, tmp_path: Path) -> None:
     argv = command(model, data, tmp_path / "run", num_train_epochs=100)
     first = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=ONE_THREAD)
