@@ -18,8 +18,8 @@ from trainer import sampling
 from trainer.problems import Problem
 
 SAMPLING = ("max_new_tokens", "top_p", "temperature", "seed")
-# The browser redraws the whole reply each time: oftener than this only costs.
-REDRAW_S = 0.04
+# The browser renders the whole reply again each time: rarer as it grows, so that the page stays quick.
+REDRAW_S, REDRAW_S_PER_CHARACTER = 0.04, 1e-4
 
 
 class ChatTab:
@@ -94,7 +94,7 @@ class ChatTab:
         inputs = [self.input, self.conversation, *options]
         outputs = [self.chatbot, self.conversation, self.input, self.messages, self.speed]
         # "multiple": a question sent while a reply streams is answered (by a refusal), not swallowed.
-        streaming = {**QUIET, "concurrency_limit": 16, "trigger_mode": "multiple"}
+        streaming = {**QUIET, "queue": True, "concurrency_limit": 16, "trigger_mode": "multiple"}
         gr.on([self.input.submit, self.submit_button.click], self._on_submit, inputs, outputs, **streaming)
         self.stop_button.click(self._page.chat.stop, None, None, **QUIET)
         gr.on([self.clear_button.click, self.chatbot.clear], self._on_clear, None, outputs, **QUIET)
@@ -154,7 +154,7 @@ class ChatTab:
                     yield [self._shown(done, escape), done, gr.skip() if asked else "", "", self._speed(part)]
                     return
                 reply += part
-                if time.monotonic() - drawn > REDRAW_S:
+                if time.monotonic() - drawn > REDRAW_S + REDRAW_S_PER_CHARACTER * len(reply):
                     drawn = time.monotonic()
                     now = [*messages, {"role": "assistant", "content": reply}]
                     # The field is emptied once: what is typed meanwhile is the next question.

@@ -12,11 +12,13 @@ _THOUGHT = re.compile(r"^\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 
 
 def escape_html(text: str) -> str:
-    """`text` for a Markdown view that shall show HTML tags as text."""
+    """`text` for a Markdown view that shall show HTML tags as text, and pictures as links: nothing is fetched unasked."""
     parts = _CODE.split(text)
     # Odd positions are code, which Markdown escapes itself.
     return "".join(
-        part if index % 2 else part.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        part
+        if index % 2
+        else part.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("![", r"\![")
         for index, part in enumerate(parts)
     )
 

@@ -88,8 +88,10 @@ class TopBar:
     def _found(self, model: str) -> dict[str, str]:
         return dict(models.found(model)) | dict(models.found(self._page.model))
 
-    def _path_of(self, name: str, path: str) -> str:
-        return self._found(path).get(name, path)
+    def _path_of(self, name: str, path: str) -> Any:
+        """The path of the model chosen by name; what is typed stays when the name is nobody's, or already its own."""
+        found = self._found(path).get(name)
+        return gr.skip() if found is None or models.same(found, path) else found
 
     def _on_model(self, model: str, learning_rate: str, settled: str) -> list[Any]:
         if models.same(model, settled):
@@ -105,5 +107,6 @@ class TopBar:
         return {value for value in found if value}
 
 
-# For events whose answer comes at once: no spinner, no queueing behind a reply that streams.
-QUIET: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+# For events whose answer comes at once: no spinner, and a plain request instead of Gradio's queue. The queue's stream
+# closes when an event ends, and the server then forgets what the same tab has asked a moment before: clicks were lost.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}

@@ -13,6 +13,7 @@ from app import conversation
         ("`<b>` and <b>", "`<b>` and &lt;b&gt;"),
         ("```html\n<b>\n```\n<i>", "```html\n<b>\n```\n&lt;i&gt;"),
         ("```\n<b>", "```\n<b>"),
+        ("![x](http://a/b.png)", r"\![x](http://a/b.png)"),
     ],
 )
 def test_tags_are_shown_as_text_outside_code(text: str, shown: str) -> None:

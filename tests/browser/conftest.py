@@ -46,7 +46,8 @@ class Walker:
         self.foreign: list[str] = []
         host = urlsplit(address).netloc
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self._note(request.url, host))
+        page.on("requestfinished", lambda request: self._note(request.url, host))
+        page.on("requestfailed", lambda request: request.failure == "csp" or self._note(request.url, host))
 
     def _note(self, url: str, host: str) -> None:
         parts = urlsplit(url)

@@ -30,7 +30,7 @@ TEXTS = {
     "lora_dropout": "0.1",
     "lora_target": "q_proj,v_proj",
 }
-CHOICES = {"finetuning_type": "full", "template": "llama3", "compute_type": "pure_bf16", "lr_scheduler_type": "linear"}
+CHOICES = {"template": "llama3", "compute_type": "pure_bf16", "lr_scheduler_type": "linear"}
 
 
 def shown(walker: Walker) -> dict[str, str]:

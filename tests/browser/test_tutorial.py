@@ -189,3 +189,14 @@ def test_abort_stops_at_a_step_and_resume_goes_on_from_it(
     steps = [event["step"] for event in events_of(server) if event["event"] == "step"]
     assert steps == list(range(1, len(steps) + 1)), "no step is lost or done twice"
     assert walker.errors == []
+
+
+def test_abort_before_the_first_step_is_no_failure(serve: Callable[..., Server], walk: Callable[..., Walker]) -> None:
+    server = serve()
+    walker = walk(server.address, "zh").open()
+    walker.click("开始")
+    walker.wait(lambda: walker.page.locator("#status [data-state=running]").count() == 1, "a stage", 2)
+    walker.click("中断")
+    walker.wait_text("status", "已中断", 30)
+    assert "终止" not in walker.text("status")
+    assert walker.text("messages").strip() == ""
