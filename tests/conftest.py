@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,11 @@ class Server:
     runs_dir: Path
 
     def stop(self) -> None:
+        """Ends the page, and the trainers that it started, which would outlive it."""
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if "train" in words and any(str(self.runs_dir) in word for word in words):
+                process.kill()
         self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(10)

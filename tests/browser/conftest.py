@@ -73,6 +73,7 @@ class Walker:
 
     def unfold(self, name: str) -> None:
         self.page.locator("button.label-wrap", has_text=name).click()
+        self.page.wait_for_timeout(400)  # what is inside exists only from now on
 
     def choose(self, elem_id: str, option: str | re.Pattern[str]) -> None:
         """Picks an option of a dropdown, as a person does."""
