@@ -75,6 +75,18 @@ def cut(lengths: list[int], token_budget: int) -> list[list[int]]:
     return groups
 
 
+def share(lengths: list[int], count: int) -> list[list[int]]:
+    """Positions in `lengths` dealt to at most `count` shares of about as many tokens; within one, similar lengths."""
+    order = sorted(range(len(lengths)), key=lambda position: lengths[position])
+    total, before = sum(lengths), 0
+    shares: list[list[int]] = [[] for _ in range(count)]
+    for position in order:
+        middle = before + lengths[position] / 2
+        shares[min(count - 1, int(middle * count / total))].append(position)
+        before += lengths[position]
+    return [positions for positions in shares if positions]
+
+
 def collate(samples: list[Sample], pad_id: int) -> Batch:
     """`samples` as one right-padded batch on the CPU."""
     longest = max(len(sample.input_ids) for sample in samples)

@@ -5,8 +5,6 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +13,20 @@ from transformers import get_scheduler
 from transformers import logging as transformers_logging
 
 from trainer import batching, checkpoint, run_folder
-from trainer.chat_template import ChatTemplate, Sample
+from trainer.chat_template import ChatTemplate
 from trainer.data import load_samples
 from trainer.device import DTYPES, Device, current, is_out_of_memory
 from trainer.events import EventLog
+from trainer.lora import speed_up
 from trainer.loss import LabelLoss
 from trainer.model import load_model, load_tokenizer, trainable_model
+from trainer.passes import Passes
 from trainer.plot import plot_loss
 from trainer.prepare import resume_checkpoint
 from trainer.problems import Problem
 from trainer.settings import TrainSettings
 
 log = logging.getLogger("trainer")
-
-# Tokens of one forward pass to begin with; halved whenever the device runs out of memory.
-TOKEN_BUDGET = {"cpu": 4096, "other": 8192}
 
 
 def run(settings: TrainSettings, events: EventLog, stop: threading.Event) -> int:
@@ -85,6 +82,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
     events.stage("loading_model", device=device.name, compute_type=compute_type)
     model = _model(settings, model_folder, resumed_from, compute_type, device)
+    speed_up(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss_of = LabelLoss(model).train()
 
@@ -110,6 +108,8 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         checkpoint.restore_rng(resumed_from)
 
     passes = Passes(loss_of, device, compute_type, scaler, tokenizer.pad_token_id or 0, events)
+    if device.type == "cpu" and settings.finetuning_type == "lora" and not settings.lora_dropout:
+        passes.use_threads(trained)
     passes.check(samples.train[:1])
     eval_steps = settings.eval_steps or settings.save_steps
     clock = Clock(state.seconds)
@@ -199,77 +199,6 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         path=str(folder),
     )
     return 0
-
-
-class Passes:
-    """Runs a step's samples forward and back in as few passes as fit the token budget."""
-
-    def __init__(
-        self, loss_of: LabelLoss, device: Device, compute_type: str, scaler: Any, pad_id: int, events: EventLog
-    ) -> None:
-        self._loss_of, self._device, self._scaler = loss_of, device, scaler
-        self._pad_id, self._events = pad_id, events
-        self._budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["other"])
-        self._autocast: Callable[[], AbstractContextManager[None]] = nullcontext
-        if compute_type in ("bf16", "fp16"):
-            self._autocast = lambda: torch.autocast(device.type, DTYPES[compute_type])
-
-    def check(self, samples: list[Sample]) -> None:
-        """Lets the loss find out how this model's logits are made."""
-        with self._autocast():
-            self._loss_of.check(self._on_device(samples))
-
-    def backward(self, samples: list[Sample]) -> float:
-        """Adds the gradients of the step's token-mean loss; returns that loss.
-
-        Out of memory halves the budget and redoes the step: the cut does not change the result.
-        """
-        while True:
-            try:
-                return self._backward(samples)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            longest = max(len(sample.input_ids) for sample in samples)
-            if self._budget < longest:
-                raise Problem("out_of_device_memory", device=self._device.name)
-            self._budget //= 2
-            self._loss_of.zero_grad(set_to_none=True)
-            torch.accelerator.empty_cache()
-            self._events.append("warning", code="token_budget_halved", budget=self._budget)
-
-    def _backward(self, samples: list[Sample]) -> float:
-        count = batching.label_count(samples)
-        total = torch.zeros((), device=self._device.torch_device)
-        for group in self._cut(samples):
-            batch = self._on_device(group)
-            with self._autocast():
-                loss = self._loss_of(batch.input_ids, batch.labels) / count
-            self._scaler.scale(loss).backward()
-            total += loss.detach()
-        return float(total)
-
-    @torch.no_grad()
-    def evaluate(self, samples: list[Sample]) -> float:
-        """The token-mean loss over `samples`."""
-        self._loss_of.eval()
-        total = torch.zeros((), dtype=torch.float64, device=self._device.torch_device)
-        # Cut in stretches: the cut is quadratic in the samples it sees.
-        for start in range(0, len(samples), 64):
-            for group in self._cut(samples[start : start + 64]):
-                batch = self._on_device(group)
-                with self._autocast():
-                    total += self._loss_of(batch.input_ids, batch.labels)
-        self._loss_of.train()
-        return float(total) / batching.label_count(samples)
-
-    def _cut(self, samples: list[Sample]) -> list[list[Sample]]:
-        groups = batching.cut([len(sample.input_ids) for sample in samples], self._budget)
-        return [[samples[position] for position in group] for group in groups]
-
-    def _on_device(self, samples: list[Sample]) -> batching.Batch:
-        batch = batching.collate(samples, self._pad_id)
-        return batching.Batch(batch.input_ids.to(self._device.torch_device), batch.labels.to(self._device.torch_device))
 
 
 class Clock:

@@ -99,7 +99,8 @@ class Walker:
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {timeout_s} s for {what}; instead: {seen()}")
-            self.page.wait_for_timeout(50)
+            # Looking costs what the trainer computes with: whoever may wait long looks twice a second.
+            self.page.wait_for_timeout(50 if timeout_s <= 60 else 500)
 
     def picture(self, name: str, full: bool = True) -> None:
         if self._screenshots is not None:

@@ -1,0 +1,113 @@
+"""The shortcuts of a pass (one-node LoRA layers, chunked loss, threads) give what the plain way gives."""
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
+from tests.trainer.test_batching import samples  # noqa: E402
+from trainer import batching, loss, lora, passes  # noqa: E402
+from trainer.device import current  # noqa: E402
+from trainer.events import EventLog  # noqa: E402
+from trainer.loss import LabelLoss, LinearCrossEntropy  # noqa: E402
+from trainer.model import attach_adapter, load_model  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    model = build_tiny_model(folder / "base")
+    return model, build_tiny_adapter(folder / "adapter", model)
+
+
+def adapted(folders: tuple[Path, Path]) -> torch.nn.Module:
+    model = load_model(folders[0], torch.float32, current().torch_device)
+    return attach_adapter(model, folders[1], trainable=True)
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_one_node_lora_layers_give_pefts_outputs_and_gradients(folders: tuple[Path, Path]) -> None:
+    model = adapted(folders)
+    ids = torch.randint(3, 200, (3, 17), generator=torch.Generator().manual_seed(0))
+    expected = model(input_ids=ids, labels=ids)
+    expected.loss.backward()
+    wanted = gradients(model)
+    model.zero_grad()
+
+    assert lora.speed_up(model)
+    found = model(input_ids=ids, labels=ids)
+    found.loss.backward()
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-5, atol=1e-5)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-6)
+
+    with torch.no_grad(), model.disable_adapter():
+        base = model(input_ids=ids).logits
+    plain = load_model(folders[0], torch.float32, current().torch_device)(input_ids=ids).logits
+    torch.testing.assert_close(base, plain)
+
+
+def test_layers_with_dropout_keep_pefts_own_forward_pass(folders: tuple[Path, Path]) -> None:
+    model = adapted(folders)
+    for module in model.modules():
+        if hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = torch.nn.Dropout(0.1)
+    assert not lora.speed_up(model)
+
+
+@pytest.mark.parametrize("chunk", [50, 700, 10**6])
+def test_the_chunked_loss_gives_the_plain_ones_value_and_gradients(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", chunk)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(23, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(100, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 100, (23,), generator=generator)
+    plain = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    wanted = torch.autograd.grad(plain / 7, (hidden, weight))
+    value = LinearCrossEntropy.apply(hidden, weight, targets)
+    found = torch.autograd.grad(value / 7, (hidden, weight))
+    torch.testing.assert_close(value, plain)
+    for gradient, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_shares_have_every_position_once_and_about_as_many_tokens(count: int) -> None:
+    lengths = [len(sample.input_ids) for sample in samples(16)]
+    shares = batching.share(lengths, count)
+    assert sorted(position for part in shares for position in part) == list(range(16))
+    tokens = [sum(lengths[position] for position in part) for part in shares]
+    assert max(tokens) <= sum(lengths) / count + max(lengths)
+
+
+def test_threads_give_the_loss_and_gradients_of_one_pass(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    model = adapted(folders)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    chosen = samples(9)
+    cores = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        found = []
+        for threads in (False, True, True):
+            run = passes.Passes(LabelLoss(model), current(), "fp32", scaler, 0, EventLog(tmp_path / "events.jsonl"))
+            if threads:
+                run.use_threads(trained)
+            model.zero_grad()
+            found.append((run.backward(chosen), gradients(model)))
+            torch.set_num_threads(2)
+    finally:
+        torch.set_num_threads(cores)
+    (one, expected), (several, shared), (again, repeated) = found
+    assert several == pytest.approx(one, rel=1e-6)
+    assert several == again
+    for name, gradient in shared.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7)
+        assert torch.equal(gradient, repeated[name])
