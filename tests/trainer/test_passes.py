@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
-from trainer import batching, loss, lora, passes  # noqa: E402
+from trainer import batching, lora, loss, passes  # noqa: E402
 from trainer.device import current  # noqa: E402
 from trainer.events import EventLog  # noqa: E402
 from trainer.loss import LabelLoss, LinearCrossEntropy  # noqa: E402
