@@ -5,10 +5,12 @@ free, because the loss is a token mean over the whole step.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 
 import torch
+from torch import Tensor
 
 from trainer.chat_template import Sample
 
@@ -19,13 +21,31 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward pass: `input_ids` and `labels`, int64 (samples, longest), padded on the right.
+    """One forward pass. Only the positions before a label, `predicting`, get logits.
+
+    `input_ids`: int64 (samples, longest), padded on the right, or (1, tokens), samples end to end; then
+    `position_ids` (1, tokens) and `starts`, int32 (samples + 1), tell the samples apart and `longest` bounds them.
+    `predicting`, `targets`: int64 (labels), positions in the flattened input_ids and the tokens that follow.
+    `weights`: fp32 (labels), what each label's cross entropy counts in the loss.
 
     Padding needs no attention mask: under causal attention no token sees what stands after it.
     """
 
-    input_ids: torch.Tensor
-    labels: torch.Tensor
+    input_ids: Tensor
+    predicting: Tensor
+    targets: Tensor
+    weights: Tensor
+    position_ids: Tensor | None = None
+    starts: Tensor | None = None
+    longest: int = 0
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
@@ -50,12 +70,15 @@ def steps(count: int, step_size: int, seed: int, first_step: int, total_steps: i
         yield order[start : start + step_size]
 
 
-def cut(lengths: list[int], token_budget: int) -> list[list[int]]:
+def cut(lengths: list[int], token_budget: int, padded: bool = True) -> list[list[int]]:
     """Positions in `lengths`, grouped by length so that padding and passes together cost least.
 
     A group's samples times its longest is at most `token_budget`, except that a sample longer than
     that has a group of its own. Exact, by dynamic programming over the sorted lengths: O(n²).
+    Unpadded groups only have to be few: the longest first, each into the first group with room.
     """
+    if not padded:
+        return _filled(lengths, token_budget)
     order = sorted(range(len(lengths)), key=lambda position: lengths[position])
     best, group_start = [0.0], [0]
     for end in range(1, len(order) + 1):
@@ -75,6 +98,20 @@ def cut(lengths: list[int], token_budget: int) -> list[list[int]]:
     return groups
 
 
+def _filled(lengths: list[int], token_budget: int) -> list[list[int]]:
+    groups: list[list[int]] = []
+    room: list[int] = []
+    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
+        group = next((index for index, left in enumerate(room) if left >= lengths[position]), None)
+        if group is None:
+            groups.append([])
+            room.append(token_budget)
+            group = -1
+        groups[group].append(position)
+        room[group] -= lengths[position]
+    return groups
+
+
 def share(lengths: list[int], count: int) -> list[list[int]]:
     """Positions in `lengths` dealt to at most `count` shares of about as many tokens; within one, similar lengths."""
     order = sorted(range(len(lengths)), key=lambda position: lengths[position])
@@ -87,15 +124,39 @@ def share(lengths: list[int], count: int) -> list[list[int]]:
     return [positions for positions in shares if positions]
 
 
-def collate(samples: list[Sample], pad_id: int) -> Batch:
-    """`samples` as one right-padded batch on the CPU."""
+def collate(samples: list[Sample], pad_id: int, weight: float = 1.0) -> Batch:
+    """`samples` as one right-padded batch on the CPU; `weight`: what each label counts."""
     longest = max(len(sample.input_ids) for sample in samples)
     input_ids = torch.full((len(samples), longest), pad_id)
-    labels = torch.full((len(samples), longest), IGNORED)
     for row, sample in enumerate(samples):
         input_ids[row, : len(sample.input_ids)] = torch.tensor(sample.input_ids)
-        labels[row, : len(sample.labels)] = torch.tensor(sample.labels)
-    return Batch(input_ids, labels)
+    return Batch(input_ids, *_labels(samples, range(0, len(samples) * longest, longest), weight))
+
+
+def flatten(samples: list[Sample], weight: float = 1.0) -> Batch:
+    """`samples` end to end, for attention that keeps them apart; `weight`: what each label counts."""
+    lengths = [len(sample.input_ids) for sample in samples]
+    ends = list(accumulate(lengths))
+    starts = [0, *ends]
+    return Batch(
+        torch.tensor([[token for sample in samples for token in sample.input_ids]]),
+        *_labels(samples, starts[:-1], weight),
+        position_ids=torch.tensor([[position for length in lengths for position in range(length)]]),
+        starts=torch.tensor(starts, dtype=torch.int32),
+        longest=max(lengths),
+    )
+
+
+def _labels(samples: list[Sample], starts: Iterable[int], weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`predicting`, `targets` and `weights` of samples that begin at `starts` in the flattened input."""
+    pairs = [
+        (start + position, label)
+        for sample, start in zip(samples, starts, strict=True)
+        for position, label in enumerate(sample.labels[1:])
+        if label != IGNORED
+    ]
+    predicting, targets = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    return predicting.contiguous(), targets.contiguous(), torch.full((len(pairs),), weight)
 
 
 def label_count(samples: list[Sample]) -> int:

@@ -58,6 +58,18 @@ class Device:
             return psutil.Process().memory_info().rss / 2**30
         return torch.accelerator.max_memory_allocated() / 2**30
 
+    def free_memory(self) -> int:
+        """Bytes of an accelerator that this process could still get."""
+        free, _ = torch.accelerator.get_memory_info()
+        return free + torch.accelerator.memory_reserved() - torch.accelerator.memory_allocated()
+
+    def allocated_memory(self) -> int:
+        return torch.accelerator.memory_allocated()
+
+    def peak_memory(self) -> int:
+        """Most bytes allocated at a time since the statistics were reset."""
+        return torch.accelerator.max_memory_allocated()
+
     def synchronize(self) -> None:
         if self.type != "cpu":
             torch.accelerator.synchronize()

@@ -48,14 +48,15 @@ class LoraProduct(torch.autograd.Function):
 
 
 def speed_up(model: torch.nn.Module) -> bool:
-    """Lets the plain LoRA layers of `model` compute in one node. Whether that is every adapted layer."""
+    """Lets the plain LoRA layers of `model` compute in one node. Whether that is all that is trained."""
     if not isinstance(model, PeftModel):
         return False
     layers = [module for module in model.modules() if hasattr(module, "lora_A")]
     plain = [layer for layer in layers if _is_plain(layer)]
     for layer in plain:
         layer.forward = types.MethodType(_forward, layer)
-    return bool(layers) and len(plain) == len(layers)
+    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    return bool(plain) and trained == {id(weight) for layer in plain for weight in _matrices(layer)}
 
 
 def _is_plain(layer: torch.nn.Module) -> bool:
@@ -72,10 +73,13 @@ def _is_plain(layer: torch.nn.Module) -> bool:
     )
 
 
+def _matrices(layer: torch.nn.Module) -> tuple[Tensor, Tensor]:
+    name = layer.active_adapters[0]
+    return layer.lora_A[name].weight, layer.lora_B[name].weight
+
+
 def _forward(layer: LoraLinear, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if layer.disable_adapters or layer.merged or args or kwargs:
         return LoraLinear.forward(layer, x, *args, **kwargs)
-    name = layer.active_adapters[0]
     base = layer.get_base_layer()
-    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-    return LoraProduct.apply(x, base.weight, base.bias, a, b, layer.scaling[name])
+    return LoraProduct.apply(x, base.weight, base.bias, *_matrices(layer), layer.scaling[layer.active_adapters[0]])

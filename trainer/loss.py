@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.batching import IGNORED, Batch
+from trainer.batching import Batch
 from trainer.model import causal_lm
 
 # Logits that exist at a time: 0.27 GB in fp32, and enough rows (441 with a vocabulary of 152k) to keep a GPU busy.
@@ -13,15 +13,15 @@ CHUNK_ELEMENTS = 2**26
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross entropies of hidden @ weightᵀ; the gradient is computed beside the value.
+    """Weighted sum of the cross entropies of hidden @ weightᵀ; the gradient is computed beside the value.
 
-    hidden: (tokens, hidden) · weight: (vocabulary, hidden) · targets: int64 (tokens). Returns a fp32 scalar.
-    The derivative is softmax(logits) minus one at the target, so one buffer of logits serves for both,
-    and only a chunk of it exists at any time.
+    hidden: (labels, hidden) · weight: (vocabulary, hidden) · targets: int64 (labels) · weights: fp32 (labels).
+    Returns a fp32 scalar. The derivative is softmax(logits) minus one at the target, so one buffer of logits
+    serves for both, and only a chunk of it exists at any time.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
         total = torch.zeros((), device=hidden.device)
@@ -32,12 +32,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             rows = max(1, CHUNK_ELEMENTS // len(weight))
             for start in range(0, len(hidden), rows):
                 part, target = hidden[start : start + rows].to(dtype), targets[start : start + rows, None]
+                counted = weights[start : start + rows, None]
                 log_probabilities = (part @ matrix.T).float().log_softmax(-1)
-                chosen = log_probabilities.gather(1, target)
-                total -= chosen.sum()
+                total -= (log_probabilities.gather(1, target) * counted).sum()
                 if grad_hidden is None and grad_weight is None:
                     continue
-                grad = log_probabilities.exp_().scatter_add_(1, target, torch.full_like(chosen, -1.0)).to(dtype)
+                grad = log_probabilities.exp_().scatter_add_(1, target, torch.full_like(counted, -1.0))
+                grad = grad.mul_(counted).to(dtype)
                 if grad_hidden is not None:
                     grad_hidden[start : start + rows] = grad @ matrix
                 if grad_weight is not None:
@@ -46,17 +47,18 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         return (
             None if grad_hidden is None else grad_hidden * grad.to(grad_hidden.dtype),
             None if grad_weight is None else grad_weight * grad.to(grad_weight.dtype),
             None,
+            None,
         )
 
 
 class LabelLoss(nn.Module):
-    """Sum of the cross entropies at the label positions of a batch.
+    """Weighted sum of the cross entropies at the label positions of a batch.
 
     A vocabulary of 152k makes the logits of prompt and padding the largest tensor of a step, so only
     the hidden states that predict a label reach the output layer. Models that do more than one linear
@@ -68,28 +70,34 @@ class LabelLoss(nn.Module):
         self.model = model
         self.labels_only = True
 
-    def forward(self, input_ids: Tensor, labels: Tensor) -> Tensor:
-        """input_ids, labels: int64 (samples, tokens). Returns the fp32 sum, a scalar."""
-        targets = labels[:, 1:]
-        kept = targets != IGNORED
-        targets = targets[kept]
+    def forward(self, batch: Batch) -> Tensor:
+        """The fp32 loss of `batch`, a scalar."""
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
+        if batch.starts is not None:
+            inputs |= {"position_ids": batch.position_ids, "cu_seq_lens_q": batch.starts, "cu_seq_lens_k": batch.starts,
+                       "max_length_q": batch.longest, "max_length_k": batch.longest}  # fmt: skip
         if not self.labels_only:
-            logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1][kept]
-            return nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+            logits = self.model(**inputs).logits.flatten(0, 1).index_select(0, batch.predicting)
+            return _weighted(logits, batch)
         model = causal_lm(self.model)
-        hidden = model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1][kept]
+        hidden = model.get_decoder()(**inputs).last_hidden_state.flatten(0, 1).index_select(0, batch.predicting)
         output = model.get_output_embeddings()
         if type(output) is nn.Linear and output.bias is None:
-            return LinearCrossEntropy.apply(hidden, output.weight, targets)
-        return nn.functional.cross_entropy(output(hidden).float(), targets, reduction="sum")
+            loss: Tensor = LinearCrossEntropy.apply(hidden, output.weight, batch.targets, batch.weights)
+            return loss
+        return _weighted(output(hidden), batch)
 
     @torch.no_grad()
     def check(self, batch: Batch) -> None:
         """Compares both ways on `batch`; where they differ, this model's own forward pass is used from now on."""
         training = self.training
         self.eval()
-        short = self(batch.input_ids, batch.labels)
+        short = self(batch)
         self.labels_only = False
-        whole = self(batch.input_ids, batch.labels)
+        whole = self(batch)
         self.labels_only = torch.allclose(short, whole, rtol=2e-2)
         self.train(training)
+
+
+def _weighted(logits: Tensor, batch: Batch) -> Tensor:
+    return (nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none") * batch.weights).sum()

@@ -121,6 +121,15 @@ def trainable_model(model: PreTrainedModel, settings: TrainSettings) -> PreTrain
     return get_peft_model(model, config, autocast_adapter_dtype=settings.compute_type != "pure_bf16")
 
 
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """From now on each layer keeps its input only and computes the rest again in the backward pass."""
+    options = {"use_reentrant": False}  # the other kind needs inputs with gradients, which a frozen embedding has not
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:  # transformers < 5.20
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
 def causal_lm(model: Any) -> PreTrainedModel:
     """The transformers model inside a peft wrapper; its layers carry the adapter."""
     return model.get_base_model() if isinstance(model, PeftModel) else model

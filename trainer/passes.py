@@ -9,21 +9,30 @@ import torch
 from torch import Tensor
 
 from trainer import batching
+from trainer.attention import use_varlen, varlen_implementation
+from trainer.batching import Batch
+from trainer.budget import TOKEN_BUDGET
 from trainer.chat_template import Sample
 from trainer.device import DTYPES, Device, is_out_of_memory
 from trainer.events import EventLog
+from trainer.graphs import PassGraphs
 from trainer.loss import LabelLoss
+from trainer.model import causal_lm, checkpoint_activations
 from trainer.problems import Problem
+from trainer.settings import label
 
-# Tokens of one forward pass to begin with; halved whenever the device runs out of memory.
-TOKEN_BUDGET = {"cpu": 4096, "other": 8192}
 MOST_THREADS = 4
+# What a pass may use of the memory that is free before it: the allocator loses some to fragments.
+SHARE_OF_FREE_MEMORY = 0.85
 
 Groups = list[list[Sample]]
 
 
 class Passes:
-    """Adds up losses and gradients of samples over as many forward passes as the token budget makes of them."""
+    """Adds up losses and gradients of samples over as many forward passes as the token budget makes of them.
+
+    A pass is unpadded where a kernel for that exists, else padded in groups of similar length.
+    """
 
     def __init__(
         self, loss_of: LabelLoss, device: Device, compute_type: str, scaler: Any, pad_id: int, events: EventLog
@@ -32,79 +41,154 @@ class Passes:
         self._pad_id, self._events = pad_id, events
         self._budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["other"])
         self._threads: Threads | None = None
+        self._graphs: PassGraphs | None = None
+        self._unpadded = False
+        self.checkpointed = False
         self._autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+        self._dtype = DTYPES[compute_type]
         if compute_type in ("bf16", "fp16"):
-            self._autocast = lambda: torch.autocast(device.type, DTYPES[compute_type])
+            self._autocast = lambda: torch.autocast(device.type, self._dtype)
 
     def use_threads(self, trained: list[torch.nn.Parameter]) -> None:
-        """From now on `backward` shares the samples among the processor's cores. Not for models with dropout,
-        whose threads would draw from one generator in an order that changes."""
+        """From now on `backward` shares the samples among the processor's cores. Not for models that draw random
+        numbers in a pass: threads would draw from one generator in an order that changes."""
         count = min(MOST_THREADS, torch.get_num_threads())
         if count > 1:
             self._threads = Threads(count, trained)
 
+    def without_autocast(self) -> None:
+        """For models all of whose layers compute in their frozen weights' dtype: casting is overhead then."""
+        self._autocast = nullcontext
+
+    def use_graphs(self) -> None:
+        """From now on passes of a shape that comes again are captured and replayed, where the device can."""
+        if self._device.type == "cuda" and self._unpadded and not self._scaler.is_enabled() and not self.checkpointed:
+            self._graphs = PassGraphs(self._run)
+
+    @property
+    def graphed(self) -> bool:
+        """Whether gradients must stay the tensors they are: zeroed, not dropped."""
+        return self._graphs is not None
+
     def check(self, samples: list[Sample]) -> None:
-        """Lets the loss find out how this model's logits are made."""
+        """Lets the loss find out how this model's logits are made, and whether samples can go unpadded."""
         with self._autocast():
-            self._loss_of.check(self._on_device(samples))
+            self._loss_of.check(self._padded(samples, 1.0))
+        implementation = varlen_implementation(self._device, self._dtype)
+        if implementation is None:
+            return
+        with torch.no_grad(), self._autocast():
+            padded = [self._loss_of(self._padded([sample], 1.0)) for sample in samples]
+            if not use_varlen(causal_lm(self._loss_of.model), implementation):
+                return
+            together = self._loss_of(batching.flatten(samples).to(self._device.torch_device))
+        self._unpadded = torch.allclose(together, torch.stack(padded).sum(), rtol=2e-2)
+        if not self._unpadded:  # this model does more in its attention than the kernel knows
+            causal_lm(self._loss_of.model).set_attn_implementation("sdpa")
 
-    def backward(self, samples: list[Sample]) -> float:
-        """Adds the gradients of the step's token-mean loss; returns that loss.
+    def fit(self, samples: list[Sample], checkpointing: bool | None) -> None:
+        """Finds the token budget, and whether activations are kept, by running the longest of `samples` once.
 
-        Out of memory halves the budget and redoes the step: the cut does not change the result.
+        `checkpointing`: the user's choice, None leaves it to the memory. Raises Problem when not even one sample fits.
+        """
+        if checkpointing:
+            self._checkpoint()
+        longest = max(samples, key=lambda sample: len(sample.input_ids))
+        if self._device.type == "cpu":
+            return
+        self._budget = len(longest.input_ids)
+        free, held = self._device.free_memory(), self._device.allocated_memory()
+        torch.accelerator.reset_peak_memory_stats()
+        self.backward([longest], batching.label_count([longest]))
+        used = max(self._device.peak_memory() - held, 1)
+        self._loss_of.zero_grad(set_to_none=True)
+        tokens = int(SHARE_OF_FREE_MEMORY * free / used * len(longest.input_ids))
+        wanted = TOKEN_BUDGET.get(self._device.type, TOKEN_BUDGET["other"])
+        if tokens < 1024 and checkpointing is None and not self.checkpointed:
+            self._checkpoint()
+            return self.fit(samples, checkpointing)
+        # A power of two, so that small differences in free memory do not change how steps are cut.
+        self._budget = max(len(longest.input_ids), min(wanted, 1 << max(tokens, 1).bit_length() - 1))
+
+    def backward(self, samples: list[Sample], count: int) -> float:
+        """Adds the gradients of the samples' summed cross entropies over `count`; returns that loss.
+
+        Out of memory halves the budget, then stops keeping activations, and redoes the samples: neither changes
+        the result. Raises Problem when a single sample cannot fit.
         """
         while True:
             try:
-                return self._backward(samples)
+                return self._backward(samples, count)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            longest = max(len(sample.input_ids) for sample in samples)
-            if self._budget < longest:
-                raise Problem("out_of_device_memory", device=self._device.name)
-            self._budget //= 2
-            self._loss_of.zero_grad(set_to_none=True)
-            torch.accelerator.empty_cache()
-            self._events.append("warning", code="token_budget_halved", budget=self._budget)
+            self._make_room(samples)
 
-    def _backward(self, samples: list[Sample]) -> float:
-        count = batching.label_count(samples)
+    def _make_room(self, samples: list[Sample]) -> None:
+        self._loss_of.zero_grad(set_to_none=True)
+        if self._graphs:  # they hold memory of their own
+            self._graphs = None
+        torch.accelerator.empty_cache()
+        longest = max(len(sample.input_ids) for sample in samples)
+        if self._budget > longest:
+            self._budget = max(longest, self._budget // 2)
+            self._events.append("warning", code="token_budget_halved", budget=self._budget)
+        elif not self.checkpointed:
+            self._checkpoint()
+            self._events.append("warning", code="checkpointing_switched_on", tokens=longest)
+        else:
+            raise Problem("sample_too_long", tokens=longest, device=self._device.name, label=label("cutoff_len"))
+
+    def _checkpoint(self) -> None:
+        checkpoint_activations(causal_lm(self._loss_of.model))
+        self.checkpointed = True
+
+    def _backward(self, samples: list[Sample], count: int) -> float:
         if self._threads:
             lengths = [len(sample.input_ids) for sample in samples]
             shares = batching.share(lengths, self._threads.count)
             groups = [self._cut([samples[position] for position in share]) for share in shares]
-            return self._threads.backward(lambda group: self._loss(group) / count, groups)
+            return self._threads.backward(lambda group: self._loss(self._batch(group, 1 / count)), groups)
         total = torch.zeros((), device=self._device.torch_device)
         for group in self._cut(samples):
-            loss = self._loss(group) / count
-            self._scaler.scale(loss).backward()
-            total += loss.detach()
+            batch = self._batch(group, 1 / count)
+            total += self._graphs(batch) if self._graphs else self._run(batch)
         return float(total)
 
-    def _loss(self, group: list[Sample]) -> Tensor:
-        batch = self._on_device(group)
+    def _run(self, batch: Batch) -> Tensor:
+        """Forward and backward; the loss, detached."""
+        loss = self._loss(batch)
+        self._scaler.scale(loss).backward()
+        return loss.detach()
+
+    def _loss(self, batch: Batch) -> Tensor:
         with self._autocast():
-            return self._loss_of(batch.input_ids, batch.labels)
+            loss: Tensor = self._loss_of(batch)
+            return loss
 
     @torch.no_grad()
     def evaluate(self, samples: list[Sample]) -> float:
-        """The token-mean loss over `samples`."""
+        """The sum of the cross entropies of `samples`."""
         self._loss_of.eval()
         total = torch.zeros((), dtype=torch.float64, device=self._device.torch_device)
         # Cut in stretches: the cut is quadratic in the samples it sees.
         for start in range(0, len(samples), 64):
             for group in self._cut(samples[start : start + 64]):
-                total += self._loss(group)
+                total += self._loss(self._batch(group, 1.0))
         self._loss_of.train()
-        return float(total) / batching.label_count(samples)
+        return float(total)
 
     def _cut(self, samples: list[Sample]) -> Groups:
-        groups = batching.cut([len(sample.input_ids) for sample in samples], self._budget)
+        groups = batching.cut([len(sample.input_ids) for sample in samples], self._budget, padded=not self._unpadded)
         return [[samples[position] for position in group] for group in groups]
 
-    def _on_device(self, samples: list[Sample]) -> batching.Batch:
-        batch = batching.collate(samples, self._pad_id)
-        return batching.Batch(batch.input_ids.to(self._device.torch_device), batch.labels.to(self._device.torch_device))
+    def _batch(self, samples: list[Sample], weight: float) -> Batch:
+        if self._unpadded:
+            return batching.flatten(samples, weight).to(self._device.torch_device)
+        return self._padded(samples, weight)
+
+    def _padded(self, samples: list[Sample], weight: float) -> Batch:
+        return batching.collate(samples, self._pad_id, weight).to(self._device.torch_device)
 
 
 class Threads:

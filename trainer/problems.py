@@ -250,6 +250,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Memory was short: forward passes now take {budget} tokens. The result does not change.",
         "内存不足：每次前向计算改为 {budget} 个词元，结果不变。",
     ),
+    "checkpointing_switched_on": (
+        "Memory was short for a sample of {tokens} tokens: activations are computed twice instead of kept, which is "
+        "a third slower. The result does not change.",
+        "内存放不下 {tokens} 个词元的样本：激活值改为重算而不保存，约慢三分之一，结果不变。",
+    ),
+    "sample_too_long": (
+        "A single sample of {tokens} tokens does not fit into the memory of {device}. Set {label} below that length, "
+        "or use a smaller model or quantization.",
+        "单条 {tokens} 个词元的样本放不进 {device} 的内存。请把{label}设到更小，或换更小的模型、使用量化。",
+    ),
     "out_of_device_memory": (
         "Out of memory on {device}. Lower the batch size or the cutoff length, or choose LoRA.",
         "{device} 内存不足。请调小批处理大小或截断长度，或改用 LoRA。",

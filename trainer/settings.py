@@ -91,6 +91,7 @@ No = Annotated[Literal[False], BeforeValidator(_truth)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 OptionalInt = Annotated[int | None, BeforeValidator(_none_if_blank)]
+OptionalBool = Annotated[bool | None, BeforeValidator(_none_if_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
 
 
@@ -182,6 +183,8 @@ class TrainSettings(BaseModel):
         "只保留最近的若干检查点", "Keep only so many newest checkpoints", "3", ge=1)
     save_only_model: bool = setting(False, "file", "只保存模型", "Save only model",
         "检查点不含优化器状态，不能继续训练", "Checkpoints without optimizer state cannot be resumed")
+    gradient_checkpointing: OptionalBool = setting(None, "file", "重算激活值", "Gradient checkpointing",
+        "留空由显存决定；true 省显存但慢三分之一", "Empty: decided by the memory; true saves memory, a third slower", "true")
     plot_loss: bool = setting(True, "file", "绘制损失", "Plot loss",
         "结束时写 training_loss.png", "Write training_loss.png at the end")
 

@@ -20,6 +20,7 @@ from trainer.events import EventLog
 from trainer.lora import speed_up
 from trainer.loss import LabelLoss
 from trainer.model import load_model, load_tokenizer, trainable_model
+from trainer.norm import fuse_norms
 from trainer.passes import Passes
 from trainer.plot import plot_loss
 from trainer.prepare import resume_checkpoint
@@ -82,7 +83,8 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
     events.stage("loading_model", device=device.name, compute_type=compute_type)
     model = _model(settings, model_folder, resumed_from, compute_type, device)
-    speed_up(model)
+    fuse_norms(model)
+    one_node = speed_up(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss_of = LabelLoss(model).train()
 
@@ -110,7 +112,12 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
     passes = Passes(loss_of, device, compute_type, scaler, tokenizer.pad_token_id or 0, events)
     if device.type == "cpu" and settings.finetuning_type == "lora" and not settings.lora_dropout:
         passes.use_threads(trained)
-    passes.check(samples.train[:1])
+    if one_node and compute_type == "bf16":
+        passes.without_autocast()
+    passes.check(samples.train[:2])
+    passes.fit(samples.train, settings.gradient_checkpointing)
+    if one_node and total_steps > 20:
+        passes.use_graphs()
     eval_steps = settings.eval_steps or settings.save_steps
     clock = Clock(state.seconds)
 
@@ -125,7 +132,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
 
     def evaluate() -> None:
         events.stage("evaluating", step=state.step)
-        loss = passes.evaluate(samples.validation)
+        loss = passes.evaluate(samples.validation) / batching.label_count(samples.validation)
         state.best_eval_loss = min(loss, state.best_eval_loss if state.best_eval_loss is not None else math.inf)
         events.append("evaluated", step=state.step, eval_loss=loss)
 
@@ -145,13 +152,13 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
     for positions in batching.steps(len(samples.train), step_size, settings.seed, state.step, total_steps):
         chosen = [samples.train[position] for position in positions]
         learning_rate = scheduler.get_last_lr()[0]
-        state.loss_sum += passes.backward(chosen)
+        state.loss_sum += passes.backward(chosen, batching.label_count(chosen))
         scaler.unscale_(optimizer)
         grad_norm = torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
         scaler.step(optimizer)
         scaler.update()
         scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=not passes.graphed)
         state.step += 1
         state.losses += 1
         state.tokens += sum(len(sample.input_ids) for sample in chosen)

@@ -66,12 +66,13 @@ def test_loss_and_gradients_do_not_depend_on_the_cut(
 
     # The reference: one padded batch with an attention mask through the model's own forward pass.
     batch = batching.collate(chosen, 0)
-    mask = torch.zeros_like(batch.input_ids)
+    mask, labels = torch.zeros_like(batch.input_ids), torch.full_like(batch.input_ids, -100)
     for row, sample in enumerate(chosen):
         mask[row, : len(sample.input_ids)] = 1
+        labels[row, : len(sample.labels)] = torch.tensor(sample.labels)
     logits = model(input_ids=batch.input_ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     reference = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), batch.labels[:, 1:].flatten(), reduction="sum"
+        logits.flatten(0, 1).float(), labels[:, 1:].flatten(), reduction="sum"
     ) / count  # fmt: skip
     reference.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
@@ -80,8 +81,7 @@ def test_loss_and_gradients_do_not_depend_on_the_cut(
         model.zero_grad()
         total = 0.0
         for group in batching.cut([len(sample.input_ids) for sample in chosen], budget):
-            part = batching.collate([chosen[item] for item in group], 0)
-            loss = loss_of(part.input_ids, part.labels) / count
+            loss = loss_of(batching.collate([chosen[item] for item in group], 0, 1 / count))
             loss.backward()
             total += float(loss.detach())
         assert total == pytest.approx(float(reference.detach()), rel=1e-5)

@@ -8,11 +8,12 @@ torch = pytest.importorskip("torch")
 
 from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
-from trainer import batching, lora, loss, passes  # noqa: E402
+from trainer import batching, graphs, lora, loss, passes  # noqa: E402
 from trainer.device import current  # noqa: E402
 from trainer.events import EventLog  # noqa: E402
 from trainer.loss import LabelLoss, LinearCrossEntropy  # noqa: E402
 from trainer.model import attach_adapter, load_model  # noqa: E402
+from trainer.norm import fuse_norms  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -69,9 +70,10 @@ def test_the_chunked_loss_gives_the_plain_ones_value_and_gradients(chunk: int, m
     hidden = torch.randn(23, 16, generator=generator, requires_grad=True)
     weight = torch.randn(100, 16, generator=generator, requires_grad=True)
     targets = torch.randint(0, 100, (23,), generator=generator)
-    plain = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    weights = torch.rand(23, generator=generator)
+    plain = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="none") @ weights
     wanted = torch.autograd.grad(plain / 7, (hidden, weight))
-    value = LinearCrossEntropy.apply(hidden, weight, targets)
+    value = LinearCrossEntropy.apply(hidden, weight, targets, weights)
     found = torch.autograd.grad(value / 7, (hidden, weight))
     torch.testing.assert_close(value, plain)
     for gradient, expected in zip(found, wanted, strict=True):
@@ -101,7 +103,7 @@ def test_threads_give_the_loss_and_gradients_of_one_pass(folders: tuple[Path, Pa
             if threads:
                 run.use_threads(trained)
             model.zero_grad()
-            found.append((run.backward(chosen), gradients(model)))
+            found.append((run.backward(chosen, batching.label_count(chosen)), gradients(model)))
             torch.set_num_threads(2)
     finally:
         torch.set_num_threads(cores)
@@ -111,3 +113,37 @@ def test_threads_give_the_loss_and_gradients_of_one_pass(folders: tuple[Path, Pa
     for name, gradient in shared.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7)
         assert torch.equal(gradient, repeated[name])
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
+def test_fused_norms_give_the_models_own_outputs(architecture: str, tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "m", architecture=architecture)  # type: ignore[arg-type]
+    model = load_model(folder, torch.float32, current().torch_device)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+        ids = torch.randint(3, 200, (2, 9))
+        expected = model(input_ids=ids).logits
+        assert fuse_norms(model) >= 5
+        torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_that_adds_one_to_its_weight_is_left_alone() -> None:
+    from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+
+    assert fuse_norms(torch.nn.Sequential(GemmaRMSNorm(16))) == 0
+
+
+def test_a_captured_pass_is_padded_with_a_sample_of_its_own_that_counts_nothing() -> None:
+    batch = batching.flatten(samples(5), 0.25)
+    shape = graphs._shape(batch)
+    inputs = graphs._blank(shape, batch)
+    graphs._pad_into(inputs, batch)
+    assert batch.starts is not None
+    assert inputs.starts is not None
+    assert inputs.input_ids.shape == (1, shape[0])
+    assert int(inputs.weights.sum() * 4) == len(batch.targets)
+    assert inputs.starts.tolist()[: len(batch.starts)] == batch.starts.tolist()
+    assert set(inputs.starts.tolist()[len(batch.starts) :]) == {shape[0]}
+    assert int((inputs.starts[1:] - inputs.starts[:-1]).max()) <= shape[3]

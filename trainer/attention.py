@@ -1,0 +1,74 @@
+"""Attention over samples laid end to end without padding, where a kernel for it exists.
+
+CUDA: torch's own varlen flash attention, registered in transformers' attention interface.
+NPU: transformers maps its flash attention to npu_fusion_attention (not run on such a device yet).
+Elsewhere samples are padded: a dense mask over all of them costs more than padding does.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+
+from trainer.device import Device
+
+NAME = "torch_varlen"
+
+
+def varlen_implementation(device: Device, dtype: torch.dtype) -> str | None:
+    """The attention implementation for unpadded passes on `device`, None where there is none."""
+    if dtype not in (torch.bfloat16, torch.float16):
+        return None
+    if device.type == "cuda":
+        try:
+            from torch.nn.attention.varlen import varlen_attn  # noqa: F401
+        except ImportError:  # torch < 2.10
+            return None
+        AttentionInterface.register(NAME, varlen_attention)
+        return NAME
+    return "flash_attention_2" if device.type == "npu" else None
+
+
+def use_varlen(model: PreTrainedModel, implementation: str) -> bool:
+    """Switches `model` over; False, and nothing changed, when its attention is its own affair."""
+    config = model.config.get_text_config()
+    capped = getattr(config, "attn_logit_softcapping", None)
+    if not model._supports_attention_backend or capped or "sdpa" not in str(config._attn_implementation):
+        return False
+    model.set_attn_implementation(implementation)
+    return True
+
+
+def varlen_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """query: (1, heads, tokens, head_dim) · key, value: (1, kv_heads, tokens, head_dim), samples end to end.
+
+    `cu_seq_lens_q` (int32, samples + 1) and `max_length_q` say where each begins; transformers' own names.
+    Returns (1, tokens, heads, head_dim).
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    assert attention_mask is None
+    assert "cu_seq_lens_q" in kwargs, "unpadded passes only"
+    starts, longest = kwargs["cu_seq_lens_q"], kwargs["max_length_q"]
+    known = inspect.signature(varlen_attn).parameters
+    options: dict[str, Any] = {"scale": scaling}
+    if "window_size" in known:  # torch 2.11
+        options["window_size"] = (-1 if sliding_window is None else sliding_window - 1, 0)
+    else:
+        options["is_causal"] = True
+    if "enable_gqa" in known:
+        options["enable_gqa"] = query.shape[1] != key.shape[1]
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    output = varlen_attn(q, k, v, starts, starts, longest, longest, **options)
+    return output.unsqueeze(0), None
