@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 7860
 BIN := .venv/bin
 
-.PHONY: run test fast check bench screenshots clean
+.PHONY: run test fast check bench bench-training screenshots clean
 
 run: .venv/installed
 	@$(BIN)/tunedesk webui --port $(PORT) $(ARGS)
@@ -23,6 +23,9 @@ check: .venv/installed-dev
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m tests.bench.page
+
+bench-training: .venv/installed-dev
+	@$(BIN)/python -m tests.bench.training_cpu $(ARGS)
 
 screenshots: .venv/installed-dev
 	@sh tests/install_browser.sh

@@ -1,23 +1,25 @@
-"""The `tunedesk` command: webui, train, chat. Imports only what the chosen part needs."""
+"""The `tunedesk` command: webui, train, chat, estimate. Imports only what the chosen part needs."""
 
 import sys
 from collections.abc import Callable
 
 from app.arguments import page_parser
-from trainer.command import terminal_language
-from trainer.problems import Problem
+from trainer.command import settings_from, terminal_language
+from trainer.problems import Problem, Problems
 
 USAGE = {
     "en": """usage: tunedesk COMMAND …
 
   webui   serve the page (tunedesk webui --help)
   train   fine-tune a model in this terminal (tunedesk train --help)
-  chat    talk to a model in this terminal (tunedesk chat --help)""",
+  chat    talk to a model in this terminal (tunedesk chat --help)
+  estimate   memory and time that a training would take; arguments as for train""",
     "zh": """用法：tunedesk 命令 …
 
   webui   启动网页（tunedesk webui --help）
   train   在终端里微调模型（tunedesk train --help）
-  chat    在终端里与模型对话（tunedesk chat --help）""",
+  chat    在终端里与模型对话（tunedesk chat --help）
+  estimate   估算一次训练所需的内存和时间；参数与 train 相同""",
 }
 
 
@@ -45,7 +47,19 @@ def chat(argv: list[str]) -> int:
     return run_terminal(argv)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"webui": webui, "train": train, "chat": chat}
+def estimate(argv: list[str]) -> int:
+    from app.estimate_terminal import print_estimate
+
+    language = terminal_language()
+    try:
+        return print_estimate(settings_from(argv, language), language)
+    except (Problem, Problems) as error:
+        for problem in error.problems if isinstance(error, Problems) else [error]:
+            print(problem.sentence(language), file=sys.stderr)
+        return 2
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"webui": webui, "train": train, "chat": chat, "estimate": estimate}
 
 
 def main() -> int:

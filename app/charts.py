@@ -8,19 +8,23 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from trainer.validation import best, holding
+
 MAX_POINTS = 1000
 SIGNIFICANT_DIGITS = 6
 
 Event = dict[str, Any]
-Chart = dict[str, list[Any]]
+Chart = dict[str, list[Any] | None]
 
 
 def chart(events: Iterable[Event]) -> Chart:
     """The loss curves, safe for JSON: NaN and infinities become None.
 
-    `step`, `loss`, `smoothed` and `learning_rate` have one entry a point; `eval` is a list of `[step, loss]`.
+    `step`, `loss`, `smoothed` and `learning_rate` have one entry a point; `eval` is a list of `[step, loss]`,
+    `best` the lowest of them or None.
     """
-    logged, evaluated = _current(events)
+    logged, evaluated = holding(events)
+    lowest = best(evaluated)
     losses = [_finite(event.get("loss")) for event in logged]
     smoothed = smooth(losses)
     kept = thinned(losses)
@@ -30,6 +34,7 @@ def chart(events: Iterable[Event]) -> Chart:
         "loss": [_rounded(losses[i]) for i in kept],
         "smoothed": [_rounded(smoothed[i]) for i in kept],
         "eval": [[evaluated[i]["step"], _rounded(eval_losses[i])] for i in thinned(eval_losses)],
+        "best": [lowest["step"], _rounded(lowest["eval_loss"])] if lowest else None,
         "learning_rate": [_rounded(_finite(logged[i].get("learning_rate"))) for i in kept],
     }
 
@@ -63,29 +68,28 @@ def thinned(losses: Sequence[float | None], limit: int = MAX_POINTS) -> list[int
     for bucket in range(buckets):
         start = 1 + bucket * (count - 2) // buckets
         end = 1 + (bucket + 1) * (count - 2) // buckets
-        finite = sorted((loss, i) for i in range(start, end) if (loss := losses[i]) is not None)
-        missing = [i for i in range(start, end) if losses[i] is None]
-        kept.update(missing[:1] or [finite[0][1]])
-        kept.update(i for _, i in finite[-1:])
+        here = losses[start:end]
+        finite = [loss for loss in here if loss is not None]
+        kept.add(start + here.index(min(finite) if len(finite) == len(here) else None))
+        if finite:
+            kept.add(start + here.index(max(finite)))
     return sorted(kept)
 
 
-def _current(events: Iterable[Event]) -> tuple[list[Event], list[Event]]:
-    """The step and evaluation events that still hold: a resumed run goes back and overwrites what came later."""
-    logged: list[Event] = []
-    evaluated: list[Event] = []
-    for event in events:
-        if event.get("event") not in ("step", "evaluated") or not isinstance(event.get("step"), int):
-            continue
-        step, same, other = event["step"], logged, evaluated
-        if event["event"] == "evaluated":
-            same, other = evaluated, logged
-        while same and same[-1]["step"] >= step:
-            same.pop()
-        while other and other[-1]["step"] > step:
-            other.pop()
-        same.append(event)
-    return logged, evaluated
+class LastChart:
+    """`chart`, which remembers its last answer: a page asks every second, and mostly nothing has happened since.
+
+    `events` that have grown are another list (app/runs.py).
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[list[Event], Chart] | None = None
+
+    def __call__(self, events: list[Event]) -> Chart:
+        last = self._last
+        if last is None or last[0] is not events:
+            last = self._last = (events, chart(events))
+        return last[1]
 
 
 def _finite(value: object) -> float | None:

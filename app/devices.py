@@ -1,15 +1,12 @@
 """The devices of this machine, read from the vendors' own tools: the page never asks torch."""
 
 import platform
-import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from app.text import Text
-
-QUERY_TIMEOUT_S = 5
+from trainer.accelerators import accelerators
 
 
 @dataclass(frozen=True)
@@ -37,22 +34,9 @@ class Devices:
 @cache
 def devices() -> Devices:
     """Asked once; accelerators do not come and go."""
-    if names := _lines(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]):
-        return Devices("cuda", tuple(names))
-    if found := [line for line in _lines(["npu-smi", "info", "-l"]) if line.replace(" ", "").startswith("NPUID")]:
-        return Devices("npu", ("Ascend NPU",) * len(found))
+    if found := accelerators():
+        return Devices(found[0].kind, tuple(one.name for one in found))
     return Devices("cpu", (_processor(),))
-
-
-def _lines(argv: list[str]) -> list[str]:
-    """The output lines of a vendor's tool; none when it is absent, fails or hangs."""
-    if shutil.which(argv[0]) is None:
-        return []
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
 def _processor() -> str:

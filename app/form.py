@@ -15,18 +15,18 @@ from trainer.prepare import absolute
 from trainer.problems import Problem, Problems, quoted
 from trainer.settings import (
     TrainSettings,
-    as_text,
     choices,
     default_text,
     is_boolean,
     keys,
     parse,
     shown,
+    typed_text,
     unknown_setting,
 )
 
 EXTRA_ARGS = "extra_args"
-KEYS = [*keys("model", "data", "training", "extra", "lora", "output"), EXTRA_ARGS]
+KEYS = [*keys("model", "data", "training", "extra", "lora", "freeze", "output"), EXTRA_ARGS]
 
 
 def widget(key: str, text: Text, value: Any = None, **options: Any) -> gr.components.Component:
@@ -82,7 +82,9 @@ def extra_arguments(value: str) -> dict[str, Any]:
 def settings_from(values: Mapping[str, Any], runs_dir: Path) -> TrainSettings:
     """The settings that the form's `values` (by key, in any order) mean, paths absolute. Raises Problems."""
     problems: list[Problem] = []
-    given = {key: _plain(key, value) for key, value in values.items() if key != EXTRA_ARGS}
+    # What belongs to another method than the chosen one is not shown, and not meant.
+    hidden = {key for method in ("lora", "freeze") if values["finetuning_type"] != method for key in keys(method)}
+    given = {key: _plain(key, value) for key, value in values.items() if key not in hidden | {EXTRA_ARGS}}
     try:
         given |= extra_arguments(values[EXTRA_ARGS])
     except Problem as problem:
@@ -128,7 +130,7 @@ def values_from(settings: TrainSettings, written: Mapping[str, Any]) -> dict[str
         if key == "dataset":
             values[key] = list(value)
         else:
-            values[key] = value if is_boolean(key) else as_text(value)
+            values[key] = value if is_boolean(key) else typed_text(key, value)
         if isinstance(value, float) and isinstance(text := written.get(key), str):
             values[key] = text
     values["output_dir"] = Path(settings.output_dir).name

@@ -14,7 +14,7 @@ from app.charts import Chart, chart
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
-VALUES = ("step", "loss", "smoothed", "eval_loss", "learning_rate")
+VALUES = ("step", "loss", "smoothed", "eval_loss", "best", "learning_rate")
 LABELS = ("title", "empty", "log_scale", *VALUES)
 
 

@@ -8,7 +8,8 @@ from app.text import Text
 from trainer import run_folder
 from trainer.model_folder import describe, recommended
 from trainer.problems import Problem, Problems
-from trainer.settings import as_text, parse, read_yaml
+from trainer.settings import TrainSettings, as_text, parse, read_yaml
+from trainer.validation import best, holding
 
 Choice = tuple[str, str]
 
@@ -35,24 +36,37 @@ def found(model: str) -> list[Choice]:
 
 
 def checkpoints(runs_dir: Path, model: str, text: Text) -> list[Choice]:
-    """(label, path) of the finished runs and complete checkpoints of `model`, newest first."""
+    """(label, path) of the finished runs and complete checkpoints of `model`, newest first, the best marked."""
     choices = []
     for folder in runs.find(runs_dir):
-        if _trained(folder) != _real(model):
+        settings = _settings(folder)
+        if settings is None or _real(settings.model_name_or_path) != _real(model):
             continue
+        best_step, result = _best_steps(folder) if settings.val_size else (None, None)
+        names: dict[Path, tuple[str, int | None]] = {}
         if run_folder.has_weights(folder):
-            choices.append((text("checkpoint_result", run=folder.name), str(folder)))
+            names[folder] = text("checkpoint_result", run=folder.name), result
         for checkpoint in reversed(run_folder.checkpoints(folder)):
-            choices.append((f"{folder.name} / {checkpoint.name}", str(checkpoint)))
+            names[checkpoint] = f"{folder.name} / {checkpoint.name}", run_folder.step_of(checkpoint)
+        for path, (name, step) in names.items():
+            marked = best_step is not None and step == best_step
+            choices.append((text("checkpoint_best", name=name) if marked else name, str(path)))
     return choices
 
 
-def _trained(folder: Path) -> str:
-    """The model that the run in `folder` trains; "" when its settings cannot be read."""
+def _settings(folder: Path) -> TrainSettings | None:
+    """The settings of the run in `folder`; None when they cannot be read."""
     try:
-        return _real(parse(read_yaml(folder / run_folder.CONFIG)).model_name_or_path)
+        return parse(read_yaml(folder / run_folder.CONFIG))
     except (Problem, Problems):
-        return ""
+        return None
+
+
+def _best_steps(folder: Path) -> tuple[int | None, int | None]:
+    """The step with the run's lowest eval loss, and the one whose weights are its result."""
+    run = runs.read(folder)
+    lowest, finished = best(holding(run.events)[1]), run.last("finished")
+    return lowest["step"] if lowest else None, finished.get("result_step") if finished else None
 
 
 def same(first: str, second: str) -> bool:

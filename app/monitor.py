@@ -8,6 +8,7 @@ from app import fragments
 from app.runs import Run
 from app.text import Text
 from trainer.problems import Problem, sentence
+from trainer.validation import best, holding
 
 
 def duration(seconds: float) -> str:
@@ -43,6 +44,8 @@ def _latest_step(run: Run) -> Mapping[str, Any] | None:
 
 
 def _fraction(run: Run) -> float | None:
+    if run.status == "completed":  # before the last step too, when it was stopped early
+        return 1.0
     step = _latest_step(run)
     return step["step"] / max(1, step["total_steps"]) if step else None
 
@@ -77,18 +80,28 @@ def _training_began(run: Run) -> Mapping[str, Any] | None:
 def _ending(run: Run, text: Text) -> str:
     finished = run.last("finished") or {}
     if run.status == "completed":
-        return text(
-            "completed",
-            loss=number(finished.get("loss")),
-            seconds=duration(finished.get("seconds") or 0),
-            path=run.folder,
-        )
+        return _completed(run, finished, text)
     if run.status == "stopped":
         if not finished.get("step"):
             return text("stopped.early", run=run.name)
         key = "stopped.resumable" if run.resumable else "stopped"
         return text(key, step=finished["step"], run=run.name)
     return f"{run.name}: {why(run, text)}" if text.language == "en" else f"{run.name}：{why(run, text)}"
+
+
+def _completed(run: Run, finished: Mapping[str, Any], text: Text) -> str:
+    """How it ended, what came out of it, and where that is."""
+    parts = [text("completed.loss", loss=number(finished.get("loss")))]
+    if finished.get("code") == "stopped_early":
+        early = text("completed.early", step=finished.get("step"), count=finished.get("evaluations"))
+        parts.insert(0, early)
+    if lowest := best(holding(run.events)[1]):
+        parts.append(text("completed.best", loss=number(lowest["eval_loss"]), step=lowest["step"]))
+    parts.append(text("completed.seconds", seconds=duration(finished.get("seconds") or 0)))
+    result = finished.get("result_step")
+    key = "completed.path" if result in (None, finished.get("step")) else "completed.path_best"
+    parts.append(text(key, path=run.folder, step=result))
+    return " · ".join(parts)
 
 
 def why(run: Run, text: Text) -> str:
@@ -104,8 +117,12 @@ def metrics(run: Run | None, text: Text) -> str:
     if run is None or step is None:
         return ""
     pairs = [(text("metric.loss"), number(step.get("loss")))]
-    if evaluated := run.last("evaluated"):
-        pairs.append((text("metric.eval_loss"), number(evaluated.get("eval_loss"))))
+    evaluated = holding(run.events)[1]
+    if evaluated:
+        pairs.append((text("metric.eval_loss"), number(evaluated[-1]["eval_loss"])))
+    if lowest := best(evaluated):
+        words = text("metric.at_step", value=number(lowest["eval_loss"]), step=lowest["step"])
+        pairs.append((text("metric.best_eval_loss"), words))
     pairs += [
         (text("metric.learning_rate"), number(step.get("learning_rate"))),
         (text("metric.grad_norm"), number(step.get("grad_norm"))),

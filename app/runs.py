@@ -14,12 +14,14 @@ from app.arguments import PROJECT
 from app.chat_death import oom_kills
 from trainer import run_folder
 from trainer.events import Event, read_events
+from trainer.launch import Launch
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, label, to_flags
 
 Status = Literal["starting", "running", "completed", "stopped", "failed", "died"]
 SETTINGS_FOLDER = "_settings"
 LOG_TAIL_BYTES = 16_000
+ALL_DEVICES = Launch()
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,16 @@ class _EventCache:
 _events = _EventCache()
 
 
-def command(settings: TrainSettings) -> list[str]:
-    """The argv that trains: shown by the preview and executed by `start`, word for word."""
+def command(settings: TrainSettings, launch: Launch = ALL_DEVICES, node_rank: int | None = None) -> list[str]:
+    """The argv that trains on machine `node_rank` (None: this one): shown by the preview and executed by `start`,
+    word for word. What the trainer learns from its environment is set by a leading `env`."""
     program = Path(sys.executable).with_name("tunedesk")
     head = [str(program)] if program.exists() else [sys.executable, "-m", "app"]
-    return [*head, "train", *to_flags(settings)]
+    words = launch.prefix(launch.node_rank if node_rank is None else node_rank)
+    return [*words, *head, "train", *to_flags(settings)]
 
 
-def start(settings: TrainSettings) -> Path:
+def start(settings: TrainSettings, launch: Launch = ALL_DEVICES) -> Path:
     """Starts the trainer in a session of its own, its output in train.log. `settings` have been checked.
 
     Raises Problem when the folder is taken or cannot be written; returns the run folder.
@@ -101,7 +105,7 @@ def start(settings: TrainSettings) -> Path:
         killed_before = oom_kills()
         with (folder / run_folder.LOG).open("ab") as log:
             process = subprocess.Popen(
-                command(settings),
+                command(settings, launch),
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

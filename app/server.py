@@ -65,7 +65,8 @@ def build(page: Page) -> gr.Blocks:
 
         def opened(model: str, kept: Any, escape: bool) -> list[Any]:
             checkpoints = gr.update(choices=top_bar.checkpoints(model))
-            return [*train.fresh_names(), checkpoints, chat.restored(kept, escape), *follow([])]
+            now = [*train.fresh_names(), checkpoints, chat.restored(kept, escape), *follow([])]
+            return [*now, train.estimate.at_opening(page.runs_dir)]
 
         fields = top_bar.fields
         blocks.load(
@@ -78,6 +79,7 @@ def build(page: Page) -> gr.Blocks:
                 chat.chatbot,
                 *followed,
                 seen,
+                train.estimate.timer,
             ],
             **QUIET,
         )

@@ -10,6 +10,7 @@ from app.arguments import PROJECT
 from app.devices import devices
 from app.form import widget
 from app.page import Page
+from trainer.prepare import quantization_missing
 from trainer.settings import default_text, shown
 
 
@@ -43,6 +44,7 @@ class TopBar:
                     allow_custom_value=True,
                     scale=2,
                 )
+                quantization = widget("quantization_bit", text, visible=quantization_missing() is None)
                 template = widget("template", text)
         # The model whose checkpoint and rate the form shows: loaded settings bring their own.
         self.settled = gr.State(page.model)
@@ -50,6 +52,7 @@ class TopBar:
             "model_name_or_path": model_path,
             "finetuning_type": method,
             "adapter_name_or_path": checkpoint,
+            "quantization_bit": quantization,
             "template": template,
         }
 
@@ -77,6 +80,9 @@ class TopBar:
             [self.model_name, checkpoint, learning_rate, self.settled],
             **QUIET,
         )
+        if quantization_missing():  # a loaded value is shown all the same, so that it can be taken back
+            bits = self.fields["quantization_bit"]
+            bits.change(lambda value: gr.update(visible=value != "none"), bits, bits, **QUIET)
         checkpoint.focus(lambda model: gr.update(choices=self.checkpoints(model)), path, checkpoint, **QUIET)
 
     def named(self, model: str) -> Any:

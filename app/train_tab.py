@@ -7,16 +7,19 @@ from typing import Any
 import gradio as gr
 
 from app import form, fragments, monitor, runs, saved_settings
-from app.charts import chart
+from app.charts import LastChart
 from app.dataset_preview import DatasetPreview
 from app.devices import devices
+from app.estimate import EstimatePanel
+from app.estimate_words import measured_html
 from app.loss_chart import loss_chart
 from app.page import Page
+from app.processes import ProcessControls, launch_of
 from app.top_bar import QUIET, TopBar
 from trainer import records, run_folder
 from trainer.prepare import check
 from trainer.problems import Problem, Problems
-from trainer.settings import TrainSettings, label, parse, read_yaml, to_shell
+from trainer.settings import TrainSettings, keys, label, parse, read_yaml, to_shell
 
 
 def short(path: Path) -> str:
@@ -24,13 +27,13 @@ def short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-MONITOR = ("status", "warnings", "metrics", "chart", "log", "resume")
+MONITOR = ("status", "warnings", "metrics", "chart", "log", "resume", "estimate")
 
 
 class TrainTab:
     def __init__(self, page: Page, top_bar: TopBar) -> None:
         self._page, self._text = page, page.text
-        self._top_bar = top_bar
+        self._top_bar, self._chart = top_bar, LastChart()
         self.fields: dict[str, Any] = dict(top_bar.fields)
         self._lay_out_settings()
         self._lay_out_actions()
@@ -62,7 +65,7 @@ class TrainTab:
                 self._add("lr_scheduler_type", min_width=140)
         with gr.Accordion(text("extra_configurations"), open=False, elem_id="extra_configurations"):
             with gr.Row():
-                for key in ("logging_steps", "save_steps", "warmup_steps"):
+                for key in ("logging_steps", "save_steps", "warmup_steps", "neftune_noise_alpha"):
                     self._add(key, min_width=140)
                 self.fields[form.EXTRA_ARGS] = gr.Textbox(
                     "", label=text("extra_args"), info=text("extra_args.help"), elem_id=form.EXTRA_ARGS, scale=2
@@ -70,11 +73,22 @@ class TrainTab:
             with gr.Row():
                 for key in ("train_on_prompt", "mask_history"):
                     self._add(key)
-        with gr.Accordion(text("lora_configurations"), open=False, elem_id="lora_configurations") as lora, gr.Row():
-            for key in ("lora_rank", "lora_alpha", "lora_dropout", "lora_target"):
-                self._add(key, min_width=140, **({"value": "16"} if key == "lora_alpha" else {}))
-        method = self.fields["finetuning_type"]
-        method.change(lambda chosen: gr.update(visible=chosen == "lora"), method, lora, **QUIET)
+        self._lay_out_method("lora", [
+            ["lora_rank", "lora_alpha", "lora_dropout", "loraplus_lr_ratio", "lora_target", "additional_target"],
+            ["create_new_adapter", "use_rslora", "use_dora", "pissa_init"],
+        ])  # fmt: skip
+        self._lay_out_method("freeze", [keys("freeze")])
+
+    def _lay_out_method(self, method: str, rows: list[list[str]]) -> None:
+        """The settings of one finetuning method, there only while it is chosen."""
+        chosen, name = self.fields["finetuning_type"], f"{method}_configurations"
+        visible = chosen.value == method
+        with gr.Accordion(self._text(name), open=False, visible=visible, elem_id=name) as accordion:
+            for row in rows:
+                with gr.Row():
+                    for key in row:
+                        self._add(key, min_width=140, **({"value": "16"} if key == "lora_alpha" else {}))
+        chosen.change(lambda value: gr.update(visible=value == method), chosen, accordion, **QUIET)
 
     def _lay_out_actions(self) -> None:
         text, runs_dir = self._text, self._page.runs_dir
@@ -93,9 +107,9 @@ class TrainTab:
                 allow_custom_value=True,
                 elem_id="config_path",
             )
-            count = str(devices().count if devices().kind != "cpu" else 1)
-            gr.Textbox(count, label=text("device_count"), info=devices().words(text), interactive=False,
-                       elem_id="device_count")  # fmt: skip
+            self.processes = ProcessControls(text)
+        self.processes.lay_out_machines()
+        self.estimate = EstimatePanel(text)
         self.messages = gr.HTML(elem_id="messages", apply_default_css=False)
         with gr.Row(visible=False, elem_id="offer") as self.offer:
             self.offer_resume = gr.Button(self._text("resume"), elem_id="offer_resume", min_width=100)
@@ -117,6 +131,7 @@ class TrainTab:
         }
         with gr.Accordion(text("log"), open=False, elem_id="log_fold"):
             self.monitor["log"] = gr.HTML(elem_id="log", apply_default_css=False)
+        self.monitor["estimate"] = self.estimate.show
 
     def _add(self, key: str, value: Any = None, **options: Any) -> None:
         self.fields[key] = form.widget(key, self._text, value, **options)
@@ -153,7 +168,10 @@ class TrainTab:
             **QUIET,
         )
         self.preview.wire(self.preview_button, self.fields["dataset_dir"], self.fields["dataset"], self.messages)
-        self.command_button.click(self._on_command, inputs, [self.messages, self.command_panel, self.command], **QUIET)
+        processes = self.processes.inputs
+        self.command_button.click(
+            self._on_command, [*inputs, *processes], [self.messages, self.command_panel, self.command], **QUIET
+        )
         self.command_close.click(lambda: gr.update(visible=False), None, self.command_panel, **QUIET)
         self.save_button.click(self._on_save, [self.config_path, *inputs], [self.messages, self.config_path], **QUIET)
         self.load_button.click(
@@ -165,12 +183,13 @@ class TrainTab:
         self.config_path.focus(
             lambda: gr.update(choices=saved_settings.names(self._page.runs_dir)), None, self.config_path, **QUIET
         )
-        self.start_button.click(self._on_start, inputs, shown, **QUIET)
+        self.start_button.click(self._on_start, [*inputs, *processes], shown, **QUIET)
         self.offer_new.click(runs.new_name, None, self.fields["output_dir"], **QUIET).then(
-            self._on_start, inputs, shown, **QUIET
+            self._on_start, [*inputs, *processes], shown, **QUIET
         )
-        self.offer_resume.click(self._on_resume, self.fields["output_dir"], shown, **QUIET)
-        self.monitor["resume"].click(lambda: self._on_resume(None), None, shown, **QUIET)
+        self.offer_resume.click(self._on_resume, [self.fields["output_dir"], *processes], shown, **QUIET)
+        self.monitor["resume"].click(lambda *chosen: self._on_resume(None, *chosen), processes, shown, **QUIET)
+        self.estimate.wire(self.fields, processes, lambda values: form.for_training(self._values(values)))
         self.abort_button.click(self._on_abort, None, [self.messages, *shown[3:]], **QUIET)
 
     def fresh_names(self) -> list[Any]:
@@ -214,10 +233,15 @@ class TrainTab:
 
     def _on_command(self, *values: Any) -> list[Any]:
         try:
-            command = runs.command(form.for_training(self._values(values)))
+            settings = form.for_training(self._values(values[: len(form.KEYS)]))
+            launch = launch_of(values[len(form.KEYS) :])
         except (Problem, Problems) as error:
             return [self.problems(error), gr.update(visible=False), ""]
-        return ["", gr.update(visible=True), to_shell(command)]
+        commands = [to_shell(runs.command(settings, launch, rank)) for rank in range(launch.nodes)]
+        if launch.nodes > 1:
+            heads = [self._text("command.machine", number=rank + 1) for rank in range(launch.nodes)]
+            commands = [f"# {head}\n{words}\n" for head, words in zip(heads, commands, strict=True)]
+        return ["", gr.update(visible=True), "\n".join(commands)]
 
     def _on_save(self, name: str, *values: Any) -> list[Any]:
         try:
@@ -257,11 +281,11 @@ class TrainTab:
 
     def _on_start(self, *values: Any) -> list[Any]:
         def settings() -> TrainSettings:
-            return form.for_training(self._values(values))
+            return form.for_training(self._values(values[: len(form.KEYS)]))
 
-        return self._started(settings)
+        return self._started(settings, values[len(form.KEYS) :])
 
-    def _on_resume(self, name: str | None) -> list[Any]:
+    def _on_resume(self, name: str | None, *processes: Any) -> list[Any]:
         """`name`: the run to go on with; None is the one that the page shows."""
 
         def settings() -> TrainSettings:
@@ -270,12 +294,12 @@ class TrainTab:
             found = parse(read_yaml(folder / run_folder.CONFIG))
             return found.model_copy(update={"output_dir": str(folder), "resume_from_checkpoint": "latest"})
 
-        return self._started(settings)
+        return self._started(settings, processes)
 
-    def _started(self, settings: Callable[[], TrainSettings]) -> list[Any]:
+    def _started(self, settings: Callable[[], TrainSettings], processes: Sequence[Any]) -> list[Any]:
         """Starts what `settings` gives: the messages, the offer and the monitor afterwards."""
         try:
-            wanted = settings()
+            wanted, launch = settings(), launch_of(processes)
             busy = runs.alive(self._page.runs_dir)
             if busy and str(busy.folder) == wanted.output_dir:  # a second click on Start
                 return ["", gr.update(visible=False), gr.skip(), *self.view()]
@@ -283,7 +307,7 @@ class TrainTab:
             if busy:
                 words = fragments.notice_html(self._text("already_running", run=busy.name))
                 return [words, gr.update(visible=False), gr.skip(), *self.view()]
-            runs.start(wanted)
+            runs.start(wanted, launch)
         except (Problem, Problems) as error:
             several = error.problems if isinstance(error, Problems) else [error]
             if [problem.code for problem in several] == ["output_exists"]:
@@ -315,7 +339,8 @@ class TrainTab:
             monitor.status(run, self._text),
             monitor.warnings(run, self._text),
             monitor.metrics(run, self._text),
-            chart(run.events if run else []),
+            self._chart(run.events if run else []),
             fragments.log_html(runs.log_tail(run.folder)) if run else "",
             gr.update(visible=run is not None and run.resumable),
+            measured if (measured := measured_html(run, self._text)) else gr.skip(),
         ]

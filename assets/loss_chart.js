@@ -95,12 +95,31 @@ function readOut(plot) {
     return i == null ? null : table[series][i];
   };
   const [step, loss, smoothed, eval_loss, learning_rate] = [table[0][index], at(1), at(2), at(3), at(4)];
-  const values = { step, loss, smoothed, eval_loss, learning_rate };
+  const best = props.value.best; // one of the whole run, wherever the pointer is
+  const values = { step, loss, smoothed, eval_loss, best, learning_rate };
   for (const cell of legend.querySelectorAll("[data-key]")) {
-    const value = values[cell.dataset.key];
-    cell.querySelector("b").textContent = cell.dataset.key === "step" ? value : tidy(value);
-    cell.hidden = cell.dataset.key === "eval_loss" && lastIndex(table[3]) == null;
+    const [key, value] = [cell.dataset.key, values[cell.dataset.key]];
+    cell.hidden = (key === "eval_loss" && lastIndex(table[3]) == null) || (key === "best" && best == null);
+    if (cell.hidden) continue;
+    const words = key === "best" ? `${tidy(value[1])} @ ${value[0]}` : tidy(value);
+    cell.querySelector("b").textContent = key === "step" ? value : words;
   }
+}
+
+// A ring around the evaluation with the lowest loss.
+function markBest(plot) {
+  if (props.value.best == null) return;
+  const [step, loss] = props.value.best;
+  const height = toAxis(loss);
+  if (height == null) return;
+  const { ctx } = plot;
+  ctx.save();
+  ctx.beginPath();
+  ctx.arc(plot.valToPos(step, "x", true), plot.valToPos(height, "y", true), 7 * uPlot.pxRatio, 0, 2 * Math.PI);
+  ctx.lineWidth = 2 * uPlot.pxRatio;
+  ctx.strokeStyle = color("--td-chart-eval")();
+  ctx.stroke();
+  ctx.restore();
 }
 
 // 1, 2, 5, 10 … : steps are whole numbers, and so are their ticks.
@@ -145,7 +164,7 @@ const plot = new uPlot(
       line("--td-chart-smoothed", 2.5, few, 7),
       line("--td-chart-eval", 1.5, true, 7),
     ],
-    hooks: { setCursor: [readOut] },
+    hooks: { setCursor: [readOut], draw: [markBest] },
   },
   drawn(),
   plotBox,

@@ -27,6 +27,7 @@ class Batch:
     `position_ids` (1, tokens) and `starts`, int32 (samples + 1), tell the samples apart and `longest` bounds them.
     `predicting`, `targets`: int64 (labels), positions in the flattened input_ids and the tokens that follow.
     `weights`: fp32 (labels), what each label's cross entropy counts in the loss.
+    `lengths`: tokens of each sample.
 
     Padding needs no attention mask: under causal attention no token sees what stands after it.
     """
@@ -38,6 +39,7 @@ class Batch:
     position_ids: Tensor | None = None
     starts: Tensor | None = None
     longest: int = 0
+    lengths: tuple[int, ...] = ()
 
     def to(self, device: torch.device) -> "Batch":
         moved = {
@@ -130,7 +132,8 @@ def collate(samples: list[Sample], pad_id: int, weight: float = 1.0) -> Batch:
     input_ids = torch.full((len(samples), longest), pad_id)
     for row, sample in enumerate(samples):
         input_ids[row, : len(sample.input_ids)] = torch.tensor(sample.input_ids)
-    return Batch(input_ids, *_labels(samples, range(0, len(samples) * longest, longest), weight))
+    labels = _labels(samples, range(0, len(samples) * longest, longest), weight)
+    return Batch(input_ids, *labels, lengths=tuple(len(sample.input_ids) for sample in samples))
 
 
 def flatten(samples: list[Sample], weight: float = 1.0) -> Batch:
@@ -144,6 +147,7 @@ def flatten(samples: list[Sample], weight: float = 1.0) -> Batch:
         position_ids=torch.tensor([[position for length in lengths for position in range(length)]]),
         starts=torch.tensor(starts, dtype=torch.int32),
         longest=max(lengths),
+        lengths=tuple(lengths),
     )
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from trainer import run_folder
-from trainer.run_folder import OPTIMIZER, RNG, STATE
+from trainer.adapter import save_adapter
+from trainer.run_folder import OPTIMIZER, RESUME_FILES, RNG, STATE
+from trainer.validation import Standing
 
 
 @dataclass
-class TrainerState:
-    """Where a run stands. `loss_sum`: losses of the steps since the last logged one."""
+class TrainerState(Standing):
+    """Where a run stands. `loss_sum`: losses of the steps since the last logged one. `step_size`: samples of a
+    step, which stay the same when a run goes on with another number of processes."""
 
     step: int = 0
     seconds: float = 0.0
@@ -30,17 +33,17 @@ class TrainerState:
     losses: int = 0
     tokens: int = 0
     last_loss: float | None = None
-    best_eval_loss: float | None = field(default=None)
+    step_size: int = 0
 
 
-def save_model(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Adapter or model files and the tokenizer, into `folder`."""
+def save_model(
+    folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase, weights: dict[str, Any] | None = None
+) -> None:
+    """Adapter or model files and the tokenizer, into `folder`. `weights`: instead of the model's own."""
     if isinstance(model, PeftModel):
-        # "auto" would look the base model up on a hub to see whether its embeddings changed size.
-        model.save_pretrained(str(folder), save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # a card with blanks to fill in
+        save_adapter(model, folder)
     else:
-        model.save_pretrained(str(folder))
+        model.save_pretrained(str(folder), state_dict=weights)
     tokenizer.save_pretrained(str(folder))
     _apply_umask(folder)
 
@@ -51,20 +54,23 @@ def save(
     tokenizer: PreTrainedTokenizerBase,
     state: TrainerState,
     training: dict[str, Any] | None,
+    weights: dict[str, Any] | None = None,
+    rng: list[dict[str, Any]] | None = None,
 ) -> Path:
     """Writes `folder`/checkpoint-N beside its name and renames it, so that a half-written one is never found.
 
     `training`: state dicts of optimizer, scheduler and scaler, or None for a checkpoint without them.
+    `weights`: of a sharded model, gathered. `rng`: `rng_state` of every process, where there are several.
     """
     final = folder / f"checkpoint-{state.step}"
     beside = folder / f".checkpoint-{state.step}.saving"
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir()
-        save_model(beside, model, tokenizer)
+        save_model(beside, model, tokenizer, weights)
         if training is not None:
             torch.save(training, beside / OPTIMIZER)
-            torch.save(_rng_state(), beside / RNG)
+            torch.save({"ranks": rng} if rng else rng_state(), beside / RNG)
         (beside / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n")
         _apply_umask(beside)
         _sync(beside)
@@ -84,21 +90,41 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(gone)
 
 
-def finish(folder: Path, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The run's result into the run folder itself; the weights arrive last and whole."""
+def finish(
+    folder: Path,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: dict[str, Any] | None = None,
+    best: Path | None = None,
+) -> None:
+    """The run's result into the run folder itself; the weights arrive last and whole.
+
+    `best`: the checkpoint whose files are the result, instead of the model as it is.
+    """
     beside = folder / ".final.saving"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    save_model(beside, model, tokenizer)
+    if best:
+        for path in best.iterdir():
+            if path.name not in RESUME_FILES:
+                shutil.copyfile(path, beside / path.name)
+    else:
+        save_model(beside, model, tokenizer, weights)
     _sync(beside)
     for path in sorted(beside.iterdir(), key=lambda path: path.name in run_folder.WEIGHT_FILES):
         path.replace(folder / path.name)
     beside.rmdir()
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Removes the oldest checkpoints so that `keep` remain."""
-    for path in run_folder.checkpoints(folder)[:-keep]:
+def prune(folder: Path, keep: int, newest: int, best: int | None) -> None:
+    """Removes checkpoints so that `keep` remain, but never those of the steps `newest`, just saved, and `best`.
+
+    Those of later steps, left by a run that went back to an earlier one, go first; then the oldest.
+    """
+    found = run_folder.checkpoints(folder)
+    spare = [path for path in found if run_folder.step_of(path) not in (newest, best)]
+    spare.sort(key=lambda path: run_folder.step_of(path) < newest)  # stable: ascending within each
+    for path in spare[: max(0, len(found) - keep)]:
         _remove(path)
 
 
@@ -111,7 +137,8 @@ def read_training(checkpoint: Path) -> dict[str, Any]:
     return torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
 
 
-def _rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, Any]:
+    """Python's, NumPy's, torch's and the device's random states."""
     version, numbers, gauss = random.getstate()
     kind, values, position, has_gauss, cached = numpy.random.get_state(legacy=True)
     assert isinstance(values, numpy.ndarray)
@@ -127,9 +154,13 @@ def _rng_state() -> dict[str, Any]:
     return state
 
 
-def restore_rng(checkpoint: Path) -> None:
-    """Python's, NumPy's, torch's and the device's random states, as they were at the checkpoint."""
-    state = torch.load(checkpoint / RNG, map_location="cpu", weights_only=True)
+def restore_rng(checkpoint: Path, rank: int = 0) -> None:
+    """The random states as they were at the checkpoint; a process that was not there keeps its own."""
+    saved = torch.load(checkpoint / RNG, map_location="cpu", weights_only=True)
+    states = saved.get("ranks", [saved])
+    if rank >= len(states):
+        return
+    state = states[rank]
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, values, position, has_gauss, cached = state["numpy"]

@@ -9,15 +9,29 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from trainer import run_folder
-from trainer.events import EventLog
+from trainer import run_folder, torchrun
+from trainer.events import EventLog, FollowerLog
+from trainer.launch import Launch
 from trainer.prepare import absolute, check
 from trainer.problems import Language, Problem, Problems
-from trainer.settings import TrainSettings, choices, default_text, keys, label, parse, read_yaml, shown, to_yaml
+from trainer.settings import (
+    TrainSettings,
+    choices,
+    default_text,
+    keys,
+    label,
+    parse,
+    read_yaml,
+    shown,
+    to_flags,
+    to_yaml,
+)
 
 
 def terminal_language() -> Language:
@@ -48,6 +62,8 @@ def settings_from(argv: list[str], language: Language) -> TrainSettings:
         parser(language).parse_args(["--help"])
     settings = parse(_values(argv))
     if not settings.output_dir:
+        if Launch.of(os.environ).nodes > 1:  # each machine would take another name
+            raise Problem("setting_missing", label=label("output_dir"))
         settings = settings.model_copy(update={"output_dir": time.strftime("runs/train_%Y-%m-%d-%H-%M-%S")})
     return absolute(settings)
 
@@ -71,26 +87,49 @@ def _values(argv: list[str]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Runs a training; 0 when it completed or was stopped, 1 when it failed, 2 when it could not start."""
+    if torchrun.launched():
+        return _work(argv)
     language = terminal_language()
-    stop = StopOnSignals()
+    stop = StopOnSignals(signal.SIGTERM, signal.SIGINT)
     try:
         settings = settings_from(argv, language)
-        check(settings)
+        processes = Launch.of(os.environ) if torchrun.rank() is None else None
+        leads = processes.node_rank == 0 if processes else torchrun.rank() == 0
+        check(settings, output=leads)
         folder = Path(settings.output_dir)
-        held, events = claim(folder, settings)
+        held: AbstractContextManager[Any] = nullcontext()
+        events: EventLog = FollowerLog(folder / run_folder.EVENTS)
+        if leads:
+            held, events = claim(folder, settings)
     except (Problem, Problems) as error:
         problems = error.problems if isinstance(error, Problems) else [error]
         for problem in problems:
             print(problem.sentence(language), file=sys.stderr)
         return 2
     with held:
-        _share_the_cores()
-        warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other is not for train.log
-        _log_to(folder / run_folder.LOG)
-        stop.tell(events)
-        from trainer.train import run  # torch from here on
+        several = processes is not None and processes.several
+        stop.tell(events, (lambda: torchrun.relay_stop(events)) if several else None)
+        if processes and several:
+            return torchrun.run(processes, to_flags(settings), events)
+        return _train(settings, events, stop)
 
-        return run(settings, events, stop.asked)
+
+def _work(argv: list[str]) -> int:
+    """One process of several: the launcher has checked the settings and claimed the folder."""
+    stop = StopOnSignals(torchrun.STOP)
+    torchrun.end_with_the_parent()
+    settings = settings_from(argv, terminal_language())
+    log = FollowerLog if torchrun.rank() else EventLog
+    return _train(settings, log(Path(settings.output_dir) / run_folder.EVENTS), stop)  # the launcher says: stopping
+
+
+def _train(settings: TrainSettings, events: EventLog, stop: "StopOnSignals") -> int:
+    _share_the_cores()
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other is not for train.log
+    _log_to(Path(settings.output_dir) / run_folder.LOG)
+    from trainer.train import run  # torch from here on
+
+    return run(settings, events, stop.asked)
 
 
 def _share_the_cores() -> None:
@@ -118,31 +157,42 @@ def _keep_freed_memory() -> None:
 class StopOnSignals:
     """SIGTERM and Ctrl-C set `asked`: the step is finished and saved. A second one ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *numbers: signal.Signals) -> None:
         self.asked = threading.Event()
         self._events: EventLog | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
+        self._then: Callable[[], None] | None = None
+        for number in numbers:
             signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # a launcher's request may have come before now
 
-    def tell(self, events: EventLog) -> None:
-        """From now on the page hears of it at once."""
-        self._events = events
+    def tell(self, events: EventLog, then: Callable[[], None] | None = None) -> None:
+        """From now on the page hears of it at once; `then`: what a signal does besides."""
+        self._events, self._then = events, then
         if self.asked.is_set():
-            events.stage("stopping")
+            self._answer()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.asked.set()
         signal.signal(number, signal.SIG_DFL)
+        self._answer()
+
+    def _answer(self) -> None:
         if self._events:
             self._events.stage("stopping")
+        if self._then:
+            self._then()
 
 
 def _log_to(path: Path) -> None:
-    """Messages go to standard error, and to train.log as well unless that is where standard error goes."""
+    """Messages go to standard error, and to train.log as well unless that is where standard error goes.
+
+    Of several processes the first one writes them; of the others only what is wrong is heard.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if not (path.exists() and os.path.samestat(os.fstat(2), path.stat())):
+    if not torchrun.rank() and not (path.exists() and os.path.samestat(os.fstat(2), path.stat())):
         handlers.append(logging.FileHandler(path, encoding="utf-8"))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
+    level = logging.WARNING if torchrun.rank() else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", handlers=handlers)
 
 
 def claim(folder: Path, settings: TrainSettings) -> tuple[IO[str], EventLog]:

@@ -23,7 +23,9 @@ class Device:
 
     @property
     def torch_device(self) -> torch.device:
-        return torch.device(self.type)
+        if self.type == "cpu":
+            return torch.device("cpu")
+        return torch.device(self.type, torch.accelerator.current_device_index())  # one process a device
 
     def compute_types(self) -> list[ComputeType]:
         """What works here, best first."""
@@ -69,6 +71,11 @@ class Device:
     def peak_memory(self) -> int:
         """Most bytes allocated at a time since the statistics were reset."""
         return torch.accelerator.max_memory_allocated()
+
+    def release_cached(self) -> None:
+        """Gives back what the allocator keeps for later, so that other block sizes can be had."""
+        if self.type != "cpu":
+            torch.accelerator.empty_cache()
 
     def synchronize(self) -> None:
         if self.type != "cpu":

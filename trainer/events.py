@@ -43,6 +43,31 @@ class EventLog:
     def stage(self, stage: Stage, **values: Any) -> None:
         self.append("stage", stage=stage, **values)
 
+    def finish_once(self, outcome: Outcome, **values: Any) -> None:
+        """The finished event, unless another process of this run has written it: the first knows the cause."""
+        events, _ = read_events(self._path)
+        for event in reversed(events):
+            if event["event"] == "finished":
+                return
+            if event.get("stage") == "starting":
+                break
+        self.append("finished", outcome=outcome, **values)
+
+
+class FollowerLog(EventLog):
+    """The log of a process that is not the run's first: what every process would write is left to that one.
+
+    Only what concerns this process alone is written: that its memory was short, and why it failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, event: str, **values: Any) -> None:
+        of_all = event == "warning" and str(values.get("code")).startswith("samples_")
+        if event in ("warning", "finished") and not of_all and values.get("outcome") in (None, "failed"):
+            super().append(event, **values)
+
 
 def _end_torn_line(path: Path) -> None:
     """A killed writer may leave half a line; the next one must not be glued to it."""

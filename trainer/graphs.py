@@ -17,7 +17,7 @@ from trainer.device import is_out_of_memory
 log = logging.getLogger("trainer")
 
 # Beyond so many tokens the kernels take longer than their launches.
-MOST_TOKENS = 4096
+MOST_TOKENS = 2048
 MOST_GRAPHS = 24
 
 Shape = tuple[int, int, int, int]
@@ -80,7 +80,7 @@ def _shape(batch: Batch) -> Shape:
     assert batch.starts is not None
     tokens = _up(batch.input_ids.shape[1], 128)
     longest = 1 << (max(batch.longest, 128) - 1).bit_length()
-    return tokens, _up(len(batch.targets), 128), _up(len(batch.starts) - 1, 8), longest
+    return tokens, _up(len(batch.targets), 256), _up(len(batch.starts) - 1, 8), longest
 
 
 def _blank(shape: Shape, like: Batch) -> Batch:
@@ -109,7 +109,7 @@ def _pad_into(inputs: Batch, batch: Batch) -> None:
             whole[..., : part.shape[-1]].copy_(part)
     tokens, all_tokens = batch.input_ids.shape[1], inputs.input_ids.shape[1]
     assert inputs.position_ids is not None
-    inputs.position_ids[0, tokens:].copy_(torch.arange(all_tokens - tokens))
+    inputs.position_ids[0, tokens:].copy_(torch.arange(all_tokens - tokens, device=inputs.input_ids.device))
     inputs.weights[len(batch.weights) :].zero_()
     assert inputs.starts is not None
     assert batch.starts is not None

@@ -38,9 +38,10 @@ class LoraProduct(torch.autograd.Function):
         flat, low, weight, a, b = ctx.saved_tensors
         x_dtype, a_dtype, b_dtype = ctx.dtypes
         grad = grad.reshape(-1, grad.shape[-1])
-        grad_low = (grad @ b).mul_(ctx.scaling)
+        unused = grad.new_empty(())  # times beta = 0: the scaling is inside the product
+        grad_low = torch.addmm(unused, grad, b, beta=0, alpha=ctx.scaling)
         grad_a = (grad_low.T @ flat).to(a_dtype)
-        grad_b = (grad.T @ low).to(b_dtype).mul_(ctx.scaling)
+        grad_b = torch.addmm(unused, grad.T, low, beta=0, alpha=ctx.scaling).to(b_dtype)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = (grad @ weight).addmm_(grad_low, a).view(ctx.shape).to(x_dtype)

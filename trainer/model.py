@@ -5,13 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from trainer.device import is_out_of_memory
 from trainer.problems import Problem
-from trainer.settings import TrainSettings, label
+from trainer.settings import label
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -22,9 +29,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise Problem("model_load_failed", path=str(folder), detail=_first_line(error)) from error
 
 
-def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def load_model(folder: Path, dtype: torch.dtype, device: torch.device, bits: int | None = None) -> PreTrainedModel:
     """The causal language model of `folder`, in evaluation mode, weights read straight to `device`.
 
+    `bits`: 8 or 4, the linear layers' weights are kept in so many; what they compute is in `dtype`.
     Raises Problem for an unknown architecture or unreadable weights; out of memory passes through.
     """
     try:
@@ -45,6 +53,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTra
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            quantization_config=_quantization(bits, dtype) if bits else None,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -67,22 +76,35 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTra
     return model.eval()
 
 
+def _quantization(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """QLoRA's (https://arxiv.org/abs/2305.14314) 4-bit NormalFloat with quantized constants; LLM.int8() for 8 bits."""
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
 def attach_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
     """`model` with the LoRA adapter of `folder`. Raises Problem when it does not fit."""
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        raise _mismatch(model, folder, _first_line(error)) from error
+        raise adapter_mismatch(model, folder, _first_line(error)) from error
     # peft raises for shapes that differ; layers that only one of the two has are silently left out.
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         given = set(file.keys())
     if different := sorted(given ^ set(get_peft_model_state_dict(adapted, save_embedding_layers=False))):
         adapted.unload()
-        raise _mismatch(model, folder, different[0])
+        raise adapter_mismatch(model, folder, different[0])
     return adapted
 
 
-def _mismatch(model: PreTrainedModel, folder: Path, detail: str) -> Problem:
+def adapter_mismatch(model: PreTrainedModel, folder: Path, detail: str) -> Problem:
+    """The refusal of an adapter that was made for another model."""
     return Problem("adapter_mismatch", path=str(folder), model=str(model.name_or_path), detail=detail)
 
 
@@ -93,32 +115,6 @@ def linear_names(model: PreTrainedModel) -> list[str]:
         {name.rsplit(".", 1)[-1] for name, module in model.named_modules()
          if isinstance(module, torch.nn.Linear) and module is not output}
     )  # fmt: skip
-
-
-def trainable_model(model: PreTrainedModel, settings: TrainSettings) -> PreTrainedModel | PeftModel:
-    """`model` with what `settings` trains switched on: a new adapter, a given one, or every weight."""
-    if settings.finetuning_type == "full":
-        return model.requires_grad_(True)
-    if settings.adapter_name_or_path:
-        return attach_adapter(model, Path(settings.adapter_name_or_path), trainable=True)
-    targets = list(settings.lora_target)
-    if targets == ["all"]:
-        targets = linear_names(model)
-    else:
-        known = {part for name, _ in model.named_modules() for part in name.split(".")}
-        for target in targets:
-            if target not in known:
-                raise Problem("lora_target_unknown", label=label("lora_target"), value=target,
-                              choices=", ".join(linear_names(model)))  # fmt: skip
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.lora_rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules=targets,
-        base_model_name_or_path=str(Path(settings.model_name_or_path).resolve()),
-    )
-    return get_peft_model(model, config, autocast_adapter_dtype=settings.compute_type != "pure_bf16")
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from trainer.batching import Batch
 from trainer.budget import TOKEN_BUDGET
 from trainer.chat_template import Sample
 from trainer.device import DTYPES, Device, is_out_of_memory
+from trainer.distributed import Ranks
 from trainer.events import EventLog
 from trainer.graphs import PassGraphs
 from trainer.loss import LabelLoss
@@ -26,6 +28,7 @@ MOST_THREADS = 4
 SHARE_OF_FREE_MEMORY = 0.85
 
 Groups = list[list[Sample]]
+EMPTY = Sample([0, 0], [0, 0])
 
 
 class Passes:
@@ -43,6 +46,7 @@ class Passes:
         self._threads: Threads | None = None
         self._graphs: PassGraphs | None = None
         self._unpadded = False
+        self._ranks: Ranks | None = None
         self.checkpointed = False
         self._autocast: Callable[[], AbstractContextManager[None]] = nullcontext
         self._dtype = DTYPES[compute_type]
@@ -65,6 +69,10 @@ class Passes:
         if self._device.type == "cuda" and self._unpadded and not self._scaler.is_enabled() and not self.checkpointed:
             self._graphs = PassGraphs(self._run)
 
+    def in_step_with(self, ranks: Ranks) -> None:
+        """From now on every process runs as many passes as the one that needs most: each gathers weights from all."""
+        self._ranks = ranks
+
     @property
     def graphed(self) -> bool:
         """Whether gradients must stay the tensors they are: zeroed, not dropped."""
@@ -77,11 +85,14 @@ class Passes:
         implementation = varlen_implementation(self._device, self._dtype)
         if implementation is None:
             return
+        self._loss_of.eval()  # dropout would make any two passes differ
         with torch.no_grad(), self._autocast():
             padded = [self._loss_of(self._padded([sample], 1.0)) for sample in samples]
             if not use_varlen(causal_lm(self._loss_of.model), implementation):
+                self._loss_of.train()
                 return
             together = self._loss_of(batching.flatten(samples).to(self._device.torch_device))
+        self._loss_of.train()
         self._unpadded = torch.allclose(together, torch.stack(padded).sum(), rtol=2e-2)
         if not self._unpadded:  # this model does more in its attention than the kernel knows
             causal_lm(self._loss_of.model).set_attn_implementation("sdpa")
@@ -91,18 +102,23 @@ class Passes:
 
         `checkpointing`: the user's choice, None leaves it to the memory. Raises Problem when not even one sample fits.
         """
-        if checkpointing:
+        if checkpointing or (self._ranks and checkpointing is None):  # sharded passes cannot be redone
             self._checkpoint()
         longest = max(samples, key=lambda sample: len(sample.input_ids))
         if self._device.type == "cpu":
             return
         self._budget = len(longest.input_ids)
-        free, held = self._device.free_memory(), self._device.allocated_memory()
+        trained = (parameter for parameter in self._loss_of.parameters() if parameter.requires_grad)
+        gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
+        held = self._device.allocated_memory()
+        free = self._device.free_memory() - 3 * gradients  # theirs and AdamW's two moments, from the first step on
         torch.accelerator.reset_peak_memory_stats()
         self.backward([longest], batching.label_count([longest]))
-        used = max(self._device.peak_memory() - held, 1)
+        used = max(self._device.peak_memory() - held - gradients, 1)
         self._loss_of.zero_grad(set_to_none=True)
         tokens = int(SHARE_OF_FREE_MEMORY * free / used * len(longest.input_ids))
+        if self._ranks:
+            tokens = -self._ranks.most(-tokens)
         wanted = TOKEN_BUDGET.get(self._device.type, TOKEN_BUDGET["other"])
         if tokens < 1024 and checkpointing is None and not self.checkpointed:
             self._checkpoint()
@@ -110,25 +126,30 @@ class Passes:
         # A power of two, so that small differences in free memory do not change how steps are cut.
         self._budget = max(len(longest.input_ids), min(wanted, 1 << max(tokens, 1).bit_length() - 1))
 
-    def backward(self, samples: list[Sample], count: int) -> float:
-        """Adds the gradients of the samples' summed cross entropies over `count`; returns that loss.
+    def backward(self, samples: list[Sample], count: int) -> Tensor:
+        """Adds the gradients of the samples' summed cross entropies over `count`; returns that loss, unread.
 
         Out of memory halves the budget, then stops keeping activations, and redoes the samples: neither changes
         the result. Raises Problem when a single sample cannot fit.
         """
+        return self._with_room(samples, partial(self._backward, samples, count))
+
+    def _with_room(self, samples: list[Sample], run: Callable[[], Tensor]) -> Tensor:
         while True:
             try:
-                return self._backward(samples, count)
+                return run()
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             self._make_room(samples)
 
     def _make_room(self, samples: list[Sample]) -> None:
+        if self._ranks:  # the others wait in a pass that this process cannot go back to
+            raise Problem("sharded_out_of_memory", device=self._device.name, count=self._ranks.size)
         self._loss_of.zero_grad(set_to_none=True)
         if self._graphs:  # they hold memory of their own
             self._graphs = None
-        torch.accelerator.empty_cache()
+        self._device.release_cached()
         longest = max(len(sample.input_ids) for sample in samples)
         if self._budget > longest:
             self._budget = max(longest, self._budget // 2)
@@ -143,17 +164,23 @@ class Passes:
         checkpoint_activations(causal_lm(self._loss_of.model))
         self.checkpointed = True
 
-    def _backward(self, samples: list[Sample], count: int) -> float:
+    def _backward(self, samples: list[Sample], count: int) -> Tensor:
         if self._threads:
             lengths = [len(sample.input_ids) for sample in samples]
             shares = batching.share(lengths, self._threads.count)
             groups = [self._cut([samples[position] for position in share]) for share in shares]
-            return self._threads.backward(lambda group: self._loss(self._batch(group, 1 / count)), groups)
-        total = torch.zeros((), device=self._device.torch_device)
-        for group in self._cut(samples):
-            batch = self._batch(group, 1 / count)
-            total += self._graphs(batch) if self._graphs else self._run(batch)
-        return float(total)
+            total = self._threads.backward(lambda group: self._loss(self._batch(group, 1 / count)), groups)
+            return torch.tensor(total, dtype=torch.float64)
+        loss = torch.zeros((), device=self._device.torch_device)
+        for group, weight in self._matched(self._cut(samples), 1 / count):
+            batch = self._batch(group, weight)
+            loss += self._graphs(batch) if self._graphs else self._run(batch)
+        return loss
+
+    def _matched(self, groups: Groups, weight: float) -> list[tuple[list[Sample], float]]:
+        """`groups` with their weight, and passes that count nothing where another process needs more."""
+        extra = self._ranks.most(len(groups)) - len(groups) if self._ranks else 0
+        return [*((group, weight) for group in groups), *[([EMPTY], 0.0)] * extra]
 
     def _run(self, batch: Batch) -> Tensor:
         """Forward and backward; the loss, detached."""
@@ -170,13 +197,17 @@ class Passes:
     def evaluate(self, samples: list[Sample]) -> float:
         """The sum of the cross entropies of `samples`."""
         self._loss_of.eval()
-        total = torch.zeros((), dtype=torch.float64, device=self._device.torch_device)
-        # Cut in stretches: the cut is quadratic in the samples it sees.
-        for start in range(0, len(samples), 64):
-            for group in self._cut(samples[start : start + 64]):
-                total += self._loss(self._batch(group, 1.0))
+        total = self._with_room(samples, partial(self._summed, samples))
         self._loss_of.train()
         return float(total)
+
+    def _summed(self, samples: list[Sample]) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64, device=self._device.torch_device)
+        # Cut in stretches: the cut is quadratic in the samples it sees.
+        groups = [group for start in range(0, len(samples), 64) for group in self._cut(samples[start : start + 64])]
+        for group, weight in self._matched(groups, 1.0):
+            total += self._loss(self._batch(group, weight))
+        return total
 
     def _cut(self, samples: list[Sample]) -> Groups:
         groups = batching.cut([len(sample.input_ids) for sample in samples], self._budget, padded=not self._unpadded)

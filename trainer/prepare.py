@@ -3,19 +3,24 @@
 The page calls it before it starts a run, the trainer before it loads anything: same checks, same words.
 """
 
+import importlib.util
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from trainer import records, run_folder
+from trainer.accelerators import accelerators
 from trainer.events import read_events
 from trainer.model_folder import check_adapter_folder, check_model_folder
+from trainer.model_size import tensors
 from trainer.problems import Problem, Problems
-from trainer.settings import TrainSettings, label, parse, read_yaml
+from trainer.settings import TrainSettings, as_text, label, named, parse, read_yaml
 
 # What may differ when a run goes on: everything else would make it another run.
-RESUME_MAY_CHANGE = {"logging_steps", "save_steps", "eval_steps", "save_total_limit", "plot_loss", "output_dir",
-                     "resume_from_checkpoint"}  # fmt: skip
+RESUME_MAY_CHANGE = {"logging_steps", "save_steps", "eval_steps", "early_stopping_steps", "load_best_model_at_end",
+                     "save_total_limit", "plot_loss", "output_dir", "resume_from_checkpoint",
+                     "overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers", "ddp_timeout"}  # fmt: skip
 
 
 def absolute(settings: TrainSettings) -> TrainSettings:
@@ -36,10 +41,13 @@ def absolute(settings: TrainSettings) -> TrainSettings:
     )
 
 
-def check(settings: TrainSettings) -> None:
-    """Raises Problems with everything that would stop a run of `settings`; reads no weights, writes nothing."""
+def check(settings: TrainSettings, output: bool = True) -> None:
+    """Raises Problems with everything that would stop a run of `settings`; reads no weights, writes nothing.
+
+    `output` False: the output folder is another process's to check.
+    """
     found: list[Problem] = []
-    for part in (_check_model, _check_data, _check_output):
+    for part in (_check_model, _check_data, _check_output)[: 3 if output else 2]:
         _collect(found, part, settings)
     if found:
         raise Problems(found)
@@ -55,13 +63,74 @@ def _collect(found: list[Problem], part: Callable[[TrainSettings], None], settin
 
 
 def _check_model(settings: TrainSettings) -> None:
-    check_model_folder(settings.model_name_or_path, label=label("model_name_or_path"))
+    folder = check_model_folder(settings.model_name_or_path, label=label("model_name_or_path"))
+    _check_modules(settings, folder)
+    if settings.quantization_bit and (missing := quantization_missing()):
+        raise Problem("quantization_unsupported", label=label("quantization_bit"), value=settings.quantization_bit,
+                      missing=missing)  # fmt: skip
     if settings.adapter_name_or_path:
-        if settings.finetuning_type == "lora":
-            check_adapter_folder(settings.adapter_name_or_path, label=label("adapter_name_or_path"))
-        else:
-            raise Problem("setting_conflict", first=f"`finetuning_type: {settings.finetuning_type}`",
-                          second="`adapter_name_or_path`")  # fmt: skip
+        _check_adapter(settings, settings.adapter_name_or_path)
+    elif settings.create_new_adapter:
+        raise Problem("setting_needs", first=named("create_new_adapter", True), second=named("adapter_name_or_path"))
+
+
+def _check_adapter(settings: TrainSettings, path: str) -> None:
+    if settings.finetuning_type != "lora":
+        raise Problem("setting_conflict", first=named("finetuning_type", settings.finetuning_type),
+                      second=named("adapter_name_or_path"))  # fmt: skip
+    adapter = check_adapter_folder(path, label=label("adapter_name_or_path"))
+    if settings.create_new_adapter:
+        return
+    for key in ("use_rslora", "use_dora", "pissa_init", "additional_target"):
+        if value := getattr(settings, key):
+            raise Problem("adapter_has_own", label=label(key), value=f"`{as_text(value)}`",
+                          other=label("create_new_adapter"))  # fmt: skip
+    _check_continued(settings, adapter)
+
+
+def quantization_missing() -> str | None:
+    """What this machine lacks for quantized training; None when nothing."""
+    if not any(device.kind == "cuda" for device in accelerators()):
+        return "NVIDIA GPU"
+    return None if importlib.util.find_spec("bitsandbytes") else "bitsandbytes"
+
+
+def _check_modules(settings: TrainSettings, folder: Path) -> None:
+    """Raises Problem for module names and layers that the model has not, as far as its files tell."""
+    chosen = {
+        key: [name for name in getattr(settings, key) if name != "all"]
+        for key in ("lora_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules")
+    }
+    if settings.finetuning_type != "freeze" and not any(chosen.values()):
+        return
+    modules = [name.split(".")[:-1] for name in tensors(folder)]
+    known = {part for parts in modules for part in parts} | {"lm_head"}  # in no file when it is tied
+    names = ", ".join(sorted({parts[-1] for parts in modules if parts and not parts[-1].isdigit()}))
+    for key, given in chosen.items():
+        for name in given:
+            if not set(name.split(".")) <= known:
+                raise Problem("module_unknown", label=label(key), value=name, choices=names)
+    layers = len({next((part for part in parts if part.isdigit()), None) for parts in modules} - {None})
+    if settings.finetuning_type == "freeze" and abs(settings.freeze_trainable_layers) > layers > 0:
+        raise Problem("freeze_layers", label=label("freeze_trainable_layers"), value=settings.freeze_trainable_layers,
+                      layers=layers)  # fmt: skip
+
+
+def _check_continued(settings: TrainSettings, adapter: Path) -> None:
+    """Raises Problem for what is set otherwise than the adapter has it, which would be ignored."""
+    theirs = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    targets = theirs.get("target_modules")
+    pairs = [("lora_rank", theirs.get("r")), ("lora_dropout", theirs.get("lora_dropout"))]
+    pairs.append(("lora_target", tuple(sorted(targets)) if isinstance(targets, list) else targets))
+    if (settings.lora_rank, settings.alpha) != (8, 16):  # the page's own
+        pairs.append(("lora_alpha", theirs.get("lora_alpha")))
+    for key, value in pairs:
+        mine = getattr(settings, key)
+        ours = tuple(sorted(mine)) if isinstance(mine, tuple) else mine
+        if mine is None or mine == type(settings).model_fields[key].default or value is None or ours == value:
+            continue
+        raise Problem("adapter_differs", label=label(key), value=f"`{as_text(mine)}`", theirs=f"`{as_text(value)}`",
+                      other=label("create_new_adapter"))  # fmt: skip
 
 
 def _check_data(settings: TrainSettings) -> None:

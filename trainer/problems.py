@@ -40,6 +40,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: got {value}. Choose one of: {choices}.",
         "{label}：给出的是 {value}。请从中选择：{choices}。",
     ),
+    "setting_fixed": (
+        "{label}: got {value}. {reason}.",
+        "{label}：给出的是 {value}。{reason}。",
+    ),
     "setting_unknown": (
         "Setting {key} (value {value}) is not supported: remove it{suggestion}.",
         "不支持设置 {key}（值 {value}），请删去{suggestion}。",
@@ -234,9 +238,47 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: {value} does not work on {device}. Choose one of: {choices}.",
         "{label}：{device} 不支持 {value}。请从中选择：{choices}。",
     ),
-    "lora_target_unknown": (
-        "{label}: the model has no linear module named {value}. It has: {choices}.",
-        "{label}：模型没有名为 {value} 的线性模块。现有：{choices}。",
+    "module_unknown": (
+        "{label}: the model has no module named {value}. It has: {choices}.",
+        "{label}：模型没有名为 {value} 的模块。现有：{choices}。",
+    ),
+    "freeze_layers": (
+        "{label}: got {value}, but the model has {layers} layers. Choose at most as many.",
+        "{label}：给出的是 {value}，而模型有 {layers} 层。请不要超过层数。",
+    ),
+    "quantization_unsupported": (
+        "{label}: {value} needs an NVIDIA GPU and the package bitsandbytes; {missing} is missing here. "
+        "Set it to none, or install it: pip install 'tunedesk[quant]'.",
+        "{label}：{value} 需要 NVIDIA GPU 和 bitsandbytes 软件包，这里缺少 {missing}。"
+        "请设为 none，或安装：pip install 'tunedesk[quant]'。",
+    ),
+    "adapter_differs": (
+        "{label}: got {value}, but the checkpoint that is trained further has {theirs}. "
+        "Set it to that, or switch on {other}.",
+        "{label}：给出的是 {value}，而要继续训练的检查点为 {theirs}。请改为该值，或勾选“{other}”。",
+    ),
+    "adapter_has_own": (
+        "{label}: got {value}, but a checkpoint that is trained further keeps its own. "
+        "Switch it off, or switch on {other}.",
+        "{label}：给出的是 {value}，而继续训练的检查点沿用自己的设置。请关闭它，或勾选“{other}”。",
+    ),
+    "stack_not_exact": (
+        "{label}: the checkpoint {path} is more than plain LoRA on linear layers (DoRA or additional modules), "
+        "so old and new cannot be saved as one adapter. Train it further instead, or choose another checkpoint.",
+        "{label}：检查点 {path} 不是线性层上的普通 LoRA（用了 DoRA 或附加模块），"
+        "新旧无法合并保存为一个适配器。请改为继续训练它，或换一个检查点。",
+    ),
+    "stack_targets": (
+        "{label}: {value} leaves out {missing}, which the checkpoint below has. Add them, or write all.",
+        "{label}：{value} 未包含所选检查点已有的 {missing}。请加上，或填写 all。",
+    ),
+    "fold_unsupported": (
+        "{method} works on plain linear layers with weights of their own; {value} is none. Take it out of {label}.",
+        "{method}只适用于权重独立的普通线性层，{value} 不是。请把它从{label}中去掉。",
+    ),
+    "pissa_rank": (
+        "{label}: got {value}, but the smallest layer that PiSSA starts from has rank {most}. Choose at most that.",
+        "{label}：给出的是 {value}，而 PiSSA 所用的最小的层秩为 {most}。请不要超过它。",
     ),
     "samples_dropped": (
         "{count} samples were left out: a cutoff length of {cutoff_len} cuts them before their answer.",
@@ -293,6 +335,38 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "died": (
         "The process ended without a word. Look at the end of the log.",
         "进程意外结束，没有留下原因。请看日志末尾。",
+    ),
+    "best_checkpoint_missing": (
+        "The checkpoint with the lowest eval loss, {path}, is gone. The result is that of step {step}.",
+        "验证损失最低的检查点 {path} 已不在，结果取第 {step} 步。",
+    ),
+    "process_died": (
+        "Process {rank} on machine {host} was ended from outside or for want of memory ({detail}), and the others "
+        "with it. Resume from the last checkpoint, or start again.",
+        "机器 {host} 上的第 {rank} 号进程被外部终止或因内存不足而结束（{detail}），其余进程随之结束。"
+        "请从最近的检查点继续，或重新开始。",
+    ),
+    "master_missing": (
+        "{nodes} machines need one address to meet at. Set the address of the first machine (MASTER_ADDR).",
+        "{nodes} 台机器需要一个共同的地址。请填写第一台机器的地址（MASTER_ADDR）。",
+    ),
+    "node_rank_outside": (
+        "NODE_RANK: got {value}; with {nodes} machines it must be 0 to {last}.",
+        "NODE_RANK：给出的是 {value}；共 {nodes} 台机器时须为 0 到 {last}。",
+    ),
+    "environment_not_count": (
+        "{name}: got {value}. It must be a whole number from {least} to {most}.",
+        "{name}：给出的是 {value}。须为 {least} 到 {most} 的整数。",
+    ),
+    "more_processes_than_devices": (
+        "{processes} processes were asked for and {devices} devices can be seen. Ask for {devices} or fewer "
+        "(NPROC_PER_NODE), or choose more devices.",
+        "要求 {processes} 个进程，但只有 {devices} 个可见设备。请减少进程数（NPROC_PER_NODE），或选择更多设备。",
+    ),
+    "sharded_out_of_memory": (
+        "Out of memory on {device}, whose weights are shared out over {count} devices. "
+        "Use more devices, switch gradient checkpointing on, or lower the cutoff length.",
+        "{device} 内存不足；权重已分片到 {count} 个设备。请使用更多设备、打开梯度检查点，或调小截断长度。",
     ),
     "machine_restarted": (
         "The machine was restarted during the run. Resume from the last checkpoint.",

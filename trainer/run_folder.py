@@ -112,11 +112,16 @@ def lock(folder: Path) -> IO[str] | None:
 def checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoint-N folders, oldest first; a half-written one has another name."""
     found = [
-        (int(path.name.removeprefix("checkpoint-")), path)
+        path
         for path in folder.glob("checkpoint-*")
         if path.name.removeprefix("checkpoint-").isdigit() and has_weights(path)
     ]
-    return [path for _, path in sorted(found)]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which `checkpoint` was saved, by its name."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def has_weights(folder: Path) -> bool:

@@ -22,7 +22,7 @@ from trainer.problems import Language, Problem, Problems, quoted
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 
-Group = Literal["model", "data", "training", "extra", "lora", "output", "file"]
+Group = Literal["model", "data", "training", "extra", "lora", "freeze", "output", "file"]
 ComputeType = Literal["auto", "bf16", "fp16", "fp32", "pure_bf16"]
 Scheduler = Literal["cosine", "linear", "constant", "constant_with_warmup", "polynomial", "cosine_with_restarts"]
 
@@ -70,6 +70,12 @@ def _names(value: Any) -> Any:
     return value
 
 
+def _whole_number(value: Any) -> Any:
+    """A number among few choices, as a command line or a list writes it."""
+    value = _none_if_blank(value)
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
 def _none_if_blank(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
 
@@ -93,6 +99,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 OptionalInt = Annotated[int | None, BeforeValidator(_none_if_blank)]
 OptionalBool = Annotated[bool | None, BeforeValidator(_none_if_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
+Bits = Annotated[Literal[8, 4] | None, BeforeValidator(_whole_number)]
 
 
 class TrainSettings(BaseModel):
@@ -103,10 +110,14 @@ class TrainSettings(BaseModel):
     # fmt: off
     model_name_or_path: str = setting("", "model", "模型路径", "Model path",
         "模型文件夹", "A model folder")
-    finetuning_type: Literal["lora", "full"] = setting("lora", "model", "微调方法", "Finetuning method",
-        "lora 只训练小的附加矩阵；full 训练全部参数", "lora trains small added matrices; full trains every weight")
+    finetuning_type: Literal["lora", "full", "freeze"] = setting("lora", "model", "微调方法", "Finetuning method",
+        "lora 只训练小的附加矩阵；full 训练全部参数；freeze 只训练部分层",
+        "lora trains small added matrices; full every weight; freeze some layers")
     adapter_name_or_path: OptionalText = setting(None, "model", "检查点路径", "Checkpoint path",
         "对话时加载它；训练时从它继续", "Loaded for chat; training goes on from it")
+    quantization_bit: Bits = setting(None, "model", "量化等级", "Quantization bit",
+        "训练 LoRA 时把模型压缩到 8 或 4 位（QLoRA），省显存但较慢",
+        "The model under a LoRA is kept in 8 or 4 bits (QLoRA): less memory, slower")
     template: str = setting("auto", "model", "对话模板", "Chat template",
         "auto 使用模型自带的模板", "auto uses the model's own template")
 
@@ -146,6 +157,9 @@ class TrainSettings(BaseModel):
         "学习率从 0 升到设定值的步数", "Steps in which the learning rate rises from 0", ge=0, le=100000)
     seed: int = setting(42, "extra", "随机种子", "Seed",
         "同样的种子得到同样的训练", "The same seed gives the same run", ge=0, le=2**32 - 1)
+    neftune_noise_alpha: Finite = setting(0.0, "extra", "NEFTune 噪声参数", "NEFTune alpha",
+        "训练时给输入嵌入加噪声，常用 5；0 为不加", "Noise on the input embeddings in training, often 5; 0: none", "5",
+        ge=0)
     train_on_prompt: bool = setting(False, "extra", "学习提示词", "Train on prompt",
         "提示词也计入损失", "The prompt counts in the loss as well")
     mask_history: bool = setting(False, "extra", "不学习历史对话", "Mask history",
@@ -159,6 +173,27 @@ class TrainSettings(BaseModel):
         "训练时丢弃的概率", "Probability of dropping in training", "0.1", ge=0, lt=1)
     lora_target: Names = setting(("all",), "lora", "LoRA 作用模块", "LoRA modules",
         "all 为全部线性层；多个用逗号分隔", "all: every linear layer; several: comma between them", "q_proj,v_proj")
+    loraplus_lr_ratio: Finite = setting(0.0, "lora", "LoRA+ 学习率比例", "LoRA+ LR ratio",
+        "B 矩阵的学习率是 A 的多少倍，常用 16；0 为相同", "Learning rate of the B matrices over that of A, often 16; 0: the same",
+        "16", ge=0)
+    additional_target: Names = setting((), "lora", "附加模块", "Additional modules",
+        "与适配器一起完整训练的模块；多个用逗号分隔", "Trained in full beside the adapter; several: comma between them",
+        "embed_tokens,lm_head")
+    use_rslora: bool = setting(False, "lora", "使用 rslora", "Use rslora",
+        "按秩的平方根缩放，适合较大的秩", "Scales by the root of the rank: for high ranks")
+    use_dora: bool = setting(False, "lora", "使用 DoRA", "Use DoRA",
+        "另外训练权重的幅度，较慢", "Trains the weights' magnitudes as well; slower")
+    pissa_init: bool = setting(False, "lora", "使用 PiSSA", "Use PiSSA",
+        "从权重的主成分开始训练；保存的秩为两倍", "Starts from the weights' principal part; saved at twice the rank")
+    create_new_adapter: bool = setting(False, "lora", "新建适配器", "Create new adapter",
+        "在所选检查点之上训练新的适配器；结果包含两者", "Trains a new one on top of the chosen checkpoint; the result holds both")
+
+    freeze_trainable_layers: int = setting(2, "freeze", "可训练层数", "Trainable layers",
+        "正数训练最后若干层，负数训练最前若干层", "Above 0: the last layers are trained; below 0: the first", ge=-1000, le=1000)
+    freeze_trainable_modules: Names = setting(("all",), "freeze", "可训练模块", "Trainable modules",
+        "这些层中训练哪些模块；all 为全部", "Which modules of these layers; all: every one", "self_attn,mlp")
+    freeze_extra_modules: Names = setting((), "freeze", "额外模块", "Extra modules",
+        "各层之外另行训练的模块", "Modules outside the layers that are trained as well", "embed_tokens,norm")
 
     output_dir: str = setting("", "output", "输出目录", "Output dir",
         "训练结果写入的新文件夹", "The new folder that the run writes")
@@ -178,9 +213,17 @@ class TrainSettings(BaseModel):
     warmup_ratio: Finite = setting(0.0, "file", "预热比例", "Warmup ratio",
         "预热占总步数的比例", "Warmup's share of all steps", "0.1", ge=0, le=1)
     eval_steps: OptionalInt = setting(None, "file", "验证间隔", "Eval steps",
-        "留空与保存间隔相同", "Empty: the same as save steps", "100", ge=1)
+        "留空与保存间隔相同；验证损失创新低的那一步总会保存检查点",
+        "Empty: the same as save steps; a step with the lowest eval loss so far is always saved", "100", ge=1)
+    early_stopping_steps: OptionalInt = setting(None, "file", "提前停止步数", "Early stopping steps",
+        "验证损失连续这么多次验证没有创新低就提前结束；留空不提前",
+        "The run ends after so many evaluations in a row without a new lowest eval loss; empty: never", "3", ge=1)
+    load_best_model_at_end: bool = setting(False, "file", "以最佳检查点为结果", "Load best model at end",
+        "最终结果取验证损失最低的检查点，而不是最后一步",
+        "The result is the checkpoint with the lowest eval loss instead of the last step")
     save_total_limit: OptionalInt = setting(None, "file", "检查点保留数", "Save total limit",
-        "只保留最近的若干检查点", "Keep only so many newest checkpoints", "3", ge=1)
+        "只保留最近的若干检查点；最佳和最新的从不删除",
+        "Keep only so many checkpoints, the newest; the best and the newest are never removed", "3", ge=1)
     save_only_model: bool = setting(False, "file", "只保存模型", "Save only model",
         "检查点不含优化器状态，不能继续训练", "Checkpoints without optimizer state cannot be resumed")
     gradient_checkpointing: OptionalBool = setting(None, "file", "重算激活值", "Gradient checkpointing",
@@ -194,6 +237,25 @@ class TrainSettings(BaseModel):
         "须为 none", "Must be none")
     overwrite_output_dir: No = setting(False, "file", "覆盖输出目录", "Overwrite output dir",
         "须为 false：从不覆盖结果", "Must be false: results are never overwritten")
+    eval_strategy: Literal["steps"] = setting("steps", "file", "验证策略", "Eval strategy",
+        "须为 steps：每隔若干步验证", "Must be steps: every so many steps")
+    metric_for_best_model: Literal["eval_loss"] = setting("eval_loss", "file", "最佳模型的指标", "Metric for best model",
+        "须为 eval_loss：验证损失", "Must be eval_loss")
+    greater_is_better: No = setting(False, "file", "指标越大越好", "Greater is better",
+        "须为 false：验证损失越低越好", "Must be false: the lower the eval loss, the better")
+    trust_remote_code: No = setting(False, "file", "信任远程代码", "Trust remote code",
+        "须为 false：从不运行模型文件夹里的代码", "Must be false: code in a model's folder is never run")
+    # Keys of theirs that only say how work is done, never what comes out.
+    overwrite_cache: Any = setting(None, "file", "覆盖缓存", "Overwrite cache",
+        "在这里不起作用：没有缓存", "Has no effect here: there is no cache")
+    per_device_eval_batch_size: Any = setting(None, "file", "验证批处理大小", "Eval batch size",
+        "在这里不起作用：由内存决定", "Has no effect here: the memory decides")
+    preprocessing_num_workers: Any = setting(None, "file", "预处理进程数", "Preprocessing workers",
+        "在这里不起作用", "Has no effect here")
+    dataloader_num_workers: Any = setting(None, "file", "数据加载进程数", "Dataloader workers",
+        "在这里不起作用", "Has no effect here")
+    ddp_timeout: Any = setting(None, "file", "DDP 超时", "DDP timeout",
+        "在这里不起作用", "Has no effect here")
     # fmt: on
 
     @model_validator(mode="before")
@@ -226,13 +288,39 @@ class TrainSettings(BaseModel):
             raise Problem("setting_conflict", first="`lr_scheduler_type: constant`", second=f"`{warmup}`")
         if self.train_on_prompt and self.mask_history:
             raise Problem("setting_conflict", first="`train_on_prompt: true`", second="`mask_history: true`")
-        if self.eval_steps and not self.val_size:
-            raise Problem("setting_needs", first=f"`eval_steps: {self.eval_steps}`", second="`val_size`")
+        for key in ("eval_steps", "early_stopping_steps", "load_best_model_at_end"):
+            if getattr(self, key) and not self.val_size:
+                raise Problem("setting_needs", first=self._named(key), second=named("val_size"))
         if self.max_steps == 0:
             raise _problem("setting_range", "max_steps", 0, range=_range(">= 1", "-1"))
         if not self.lora_target:
             raise _problem("setting_missing", "lora_target", "")
         return self
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        """Refuses settings of a method that the run does not use, and methods that exclude each other."""
+        for method in ("lora", "freeze"):
+            for key in keys(method) if self.finetuning_type != method else []:
+                if getattr(self, key) != TrainSettings.model_fields[key].default:
+                    raise Problem("setting_needs", first=self._named(key), second=f"`finetuning_type: {method}`")
+        if self.freeze_trainable_layers == 0:
+            raise _problem("setting_range", "freeze_trainable_layers", 0, range=_range(">= 1", "-1, -2, …"))
+        if not self.freeze_trainable_modules:
+            raise _problem("setting_missing", "freeze_trainable_modules", "")
+        for first, second in self._excluding():
+            raise Problem("setting_conflict", first=self._named(first), second=self._named(second))
+        return self
+
+    def _excluding(self) -> list[tuple[str, str]]:
+        """Pairs of settings that are on and cannot be together."""
+        pairs = [("quantization_bit", "pissa_init"), ("quantization_bit", "create_new_adapter")]
+        if self.finetuning_type != "lora":
+            pairs.append(("finetuning_type", "quantization_bit"))
+        return [pair for pair in pairs if all(getattr(self, key) for key in pair)]
+
+    def _named(self, key: str) -> dict[str, str]:
+        return named(key, getattr(self, key))
 
     @property
     def alpha(self) -> int:
@@ -264,7 +352,10 @@ def choices(key: str) -> list[str]:
     if key == "template":
         return ["auto", *template_names()]
     field: FieldInfo = TrainSettings.model_fields[key]
-    return [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
+    parts = get_args(field.annotation)
+    if type(None) in parts and (numbers := get_args(parts[0])):
+        return ["none", *map(str, numbers)]
+    return [str(value) for value in parts if isinstance(value, str)]
 
 
 def is_boolean(key: str) -> bool:
@@ -273,7 +364,12 @@ def is_boolean(key: str) -> bool:
 
 def default_text(key: str) -> str:
     """The default as a person would type it."""
-    return as_text(TrainSettings.model_fields[key].default)
+    return typed_text(key, TrainSettings.model_fields[key].default)
+
+
+def typed_text(key: str, value: Any) -> str:
+    """`value` of the setting `key` as a person would type it or choose it."""
+    return "none" if value is None and "none" in choices(key) else as_text(value)
 
 
 def as_text(value: Any) -> str:
@@ -307,6 +403,12 @@ def _limits(key: str) -> dict[str, str]:
     return _range(" & ".join(found))
 
 
+def named(key: str, value: Any = None) -> dict[str, str]:
+    """A setting by its label and as a settings file has it, for a Problem's {first} and {second}."""
+    written = f"`{key}: {as_text(value)}`" if value is not None else f"`{key}`"
+    return {"en": f"{shown(key).en} ({written})", "zh": f"{shown(key).zh}（{written}）"}
+
+
 def _problem(code: str, key: str, value: Any, **values: Any) -> Problem:
     return Problem(code, label=label(key), key=key, value=quoted(value), **values)
 
@@ -331,8 +433,11 @@ def _translated(error: ErrorDetails) -> Problem:
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         return _problem("setting_range", key, value, range=_limits(key))
     if kind == "literal_error":
-        allowed = ", ".join(as_text(item) for item in get_args(TrainSettings.model_fields[key].annotation))
-        return _problem("setting_choice", key, value, choices=allowed)
+        allowed = choices(key) or [as_text(item) for item in get_args(TrainSettings.model_fields[key].annotation)]
+        if len(allowed) == 1 and shown(key).group == "file":
+            reason = {"en": shown(key).help_en, "zh": shown(key).help_zh}
+            return _problem("setting_fixed", key, value, reason=reason)
+        return _problem("setting_choice", key, value, choices=", ".join(allowed))
     code = {"int": "setting_not_integer", "flo": "setting_not_number", "fin": "setting_not_number"}.get(
         kind[:3], "setting_not_boolean" if kind.startswith("bool") else "setting_not_text"
     )
@@ -417,10 +522,12 @@ def to_shell(argv: list[str]) -> str:
 
 
 def _written(settings: TrainSettings) -> dict[str, Any]:
-    """What a file or command needs: no unset values, and file-only settings only where changed."""
+    """What a file or command needs: no unset values, and settings without a control, or of another method, only
+    where changed."""
+    others = {"lora", "freeze"} - {settings.finetuning_type}
     return {
         key: value
         for key in TrainSettings.model_fields
         if (value := getattr(settings, key)) is not None
-        and (shown(key).group != "file" or value != TrainSettings.model_fields[key].default)
+        and (shown(key).group not in ("file", *others) or value != TrainSettings.model_fields[key].default)
     }

@@ -15,34 +15,47 @@ from transformers import logging as transformers_logging
 from trainer import batching, checkpoint, run_folder
 from trainer.chat_template import ChatTemplate
 from trainer.data import load_samples
-from trainer.device import DTYPES, Device, current, is_out_of_memory
+from trainer.device import DTYPES, current, is_out_of_memory
+from trainer.distributed import Ranks, number, sharded_like
+from trainer.estimate_event import note_estimate
 from trainer.events import EventLog
 from trainer.lora import speed_up
 from trainer.loss import LabelLoss
-from trainer.model import load_model, load_tokenizer, trainable_model
+from trainer.method import CPU, draws_random_numbers, model_to_train
+from trainer.model import load_tokenizer
+from trainer.neftune import Neftune
 from trainer.norm import fuse_norms
+from trainer.optimizer import adamw, overflowed
 from trainer.passes import Passes
-from trainer.plot import plot_loss
 from trainer.prepare import resume_checkpoint
 from trainer.problems import Problem
 from trainer.settings import TrainSettings
 
 log = logging.getLogger("trainer")
 
+# Steps whose losses may be unread: more would let the progress shown run ahead of the device.
+MOST_PENDING = 10
+
 
 def run(settings: TrainSettings, events: EventLog, stop: threading.Event) -> int:
     """Trains and always ends with a finished event; the traceback of a failure goes to the log."""
     transformers_logging.disable_progress_bar()
+    ranks = Ranks()
     try:
-        return train(settings, events, stop)
+        ranks = Ranks.join()
+        result = train(settings, events, stop, ranks)
+        ranks.leave()
+        return result
     except Exception as error:
         log.exception("the run failed")
+        ranks.await_the_cause(error)
         problem = _explained(error, settings)
         try:
-            events.append("finished", outcome="failed", code=problem.code, **problem.values)
+            events.finish_once("failed", code=problem.code, **problem.values)
         except OSError as full:  # the disk that stopped the run may have no room for the event either
             log.error("the finished event could not be written: %s", full)
         log.error("%s", problem)
+        ranks.abandon()
         return 1
 
 
@@ -63,7 +76,7 @@ def _says_disk_full(words: str, output_dir: str) -> bool:
     return "No space left on device" in words or (writing and shutil.disk_usage(output_dir).free < 64 * 2**20)
 
 
-def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> int:
+def train(settings: TrainSettings, events: EventLog, stop: threading.Event, ranks: Ranks) -> int:
     """One run. Raises Problem, or whatever the libraries raise."""
     folder, model_folder = Path(settings.output_dir), Path(settings.model_name_or_path)
     began = time.monotonic()
@@ -79,62 +92,86 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         tokenizer.chat_template = template.source  # the result chats as it was trained
 
     resumed_from = resume_checkpoint(settings)
-    if stop.is_set():
+    if ranks.any(stop.is_set()):
         return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
     events.stage("loading_model", device=device.name, compute_type=compute_type)
-    model = _model(settings, model_folder, resumed_from, compute_type, device)
+    sharded = ranks.size > 1 and settings.finetuning_type != "lora"
+    model = model_to_train(settings, resumed_from, compute_type, CPU if sharded else device.torch_device)
     fuse_norms(model)
     one_node = speed_up(model)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss_of = LabelLoss(model).train()
+    if sharded:
+        ranks.shard(loss_of, model.get_decoder().layers, None if compute_type == "fp32" else DTYPES[compute_type])
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not sharded:
+        ranks.equalize(trained)
 
-    optimizer = torch.optim.AdamW(
-        _groups(model, settings.weight_decay),
-        lr=settings.learning_rate,
-        betas=(settings.adam_beta1, settings.adam_beta2),
-        eps=settings.adam_epsilon,
-        fused=True,
-    )
-    step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    optimizer = adamw(model, settings)
+    state = checkpoint.read_state(resumed_from) if resumed_from else checkpoint.TrainerState()
+    step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * ranks.size
+    step_size = state.step_size = state.step_size or step_size  # on other devices a run goes on with its own steps
     per_epoch = batching.steps_per_epoch(len(samples.train), step_size)
     total_steps = settings.max_steps if settings.max_steps > 0 else math.ceil(settings.num_train_epochs * per_epoch)
     warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total_steps)
     scheduler = get_scheduler(settings.lr_scheduler_type, optimizer, warmup, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=compute_type == "fp16")
-    state = checkpoint.TrainerState()
     parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    if ranks.rank:  # its dropout is its own
+        torch.manual_seed(settings.seed + ranks.rank)
     if resumed_from:
-        state = checkpoint.read_state(resumed_from)
         for name, saved in checkpoint.read_training(resumed_from).items():
-            parts[name].load_state_dict(saved)
-        checkpoint.restore_rng(resumed_from)
+            parts[name].load_state_dict(sharded_like(saved, optimizer) if name == "optimizer" else saved)
 
     passes = Passes(loss_of, device, compute_type, scaler, tokenizer.pad_token_id or 0, events)
-    if device.type == "cpu" and settings.finetuning_type == "lora" and not settings.lora_dropout:
+    random = settings.neftune_noise_alpha > 0 or draws_random_numbers(model)
+    if device.type == "cpu" and settings.finetuning_type == "lora" and not random:
         passes.use_threads(trained)
     if one_node and compute_type == "bf16":
         passes.without_autocast()
+    if sharded:
+        passes.in_step_with(ranks)
     passes.check(samples.train[:2])
+    if settings.neftune_noise_alpha:
+        Neftune(loss_of, model.get_input_embeddings(), settings.neftune_noise_alpha)
     passes.fit(samples.train, settings.gradient_checkpointing)
-    if one_node and total_steps > 20:
+    if resumed_from:  # after the passes above, which may have drawn
+        checkpoint.restore_rng(resumed_from, ranks.rank)
+    if one_node and total_steps > 20 and not random:
         passes.use_graphs()
     eval_steps = settings.eval_steps or settings.save_steps
     clock = Clock(state.seconds)
 
+    pending: list[torch.Tensor] = []  # losses not read yet: reading one waits for the device
+
+    def settle() -> None:
+        for loss in pending:  # one after the other: the sum must not depend on when it is asked for
+            state.loss_sum += float(loss)
+        pending.clear()
+        if not math.isfinite(state.loss_sum):
+            raise Problem("loss_not_finite", value=str(state.loss_sum), step=state.step)
+
+    def gathered_weights() -> dict[str, Any] | None:
+        return ranks.weights(model) if sharded else None
+
     def save() -> None:
         events.stage("saving", step=state.step)
         state.seconds = clock.seconds()
-        training = None if settings.save_only_model else {name: part.state_dict() for name, part in parts.items()}
-        path = checkpoint.save(folder, model, tokenizer, state, training)
+        parts_now = {} if settings.save_only_model else {name: part.state_dict() for name, part in parts.items()}
+        training, weights, rng = ranks.whole(parts_now) or None, gathered_weights(), ranks.gathered(checkpoint.rng_state())
+        if not ranks.leads:
+            return
+        path = checkpoint.save(folder, model, tokenizer, state, training, weights, rng if ranks.size > 1 else None)
         if settings.save_total_limit:
-            checkpoint.prune(folder, settings.save_total_limit)
+            checkpoint.prune(folder, settings.save_total_limit, state.step, state.best_step)
         events.append("saved", path=path.name, step=state.step)
 
-    def evaluate() -> None:
+    def evaluate() -> bool:
+        """Whether the eval loss is the lowest so far."""
         events.stage("evaluating", step=state.step)
-        loss = passes.evaluate(samples.validation) / batching.label_count(samples.validation)
-        state.best_eval_loss = min(loss, state.best_eval_loss if state.best_eval_loss is not None else math.inf)
+        [total] = ranks.sums(passes.evaluate(samples.validation[ranks.rank :: ranks.size]))
+        loss = total / batching.label_count(samples.validation)
         events.append("evaluated", step=state.step, eval_loss=loss)
+        return state.take(state.step, loss)
 
     def training_stage() -> None:
         events.stage(
@@ -147,26 +184,39 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
             resumed=resumed_from is not None,
         )
 
+    note_estimate(settings, samples.train, device, ranks.size, events)
     log.info("%d samples, %d steps, ready after %.1f s", len(samples.train), total_steps, time.monotonic() - began)
     training_stage()
-    for positions in batching.steps(len(samples.train), step_size, settings.seed, state.step, total_steps):
+    patience = settings.early_stopping_steps
+    end = state.step if state.out_of_patience(patience) else total_steps  # it was killed between its end and its result
+    for positions in batching.steps(len(samples.train), step_size, settings.seed, state.step, end):
         chosen = [samples.train[position] for position in positions]
         learning_rate = scheduler.get_last_lr()[0]
-        state.loss_sum += passes.backward(chosen, batching.label_count(chosen))
-        scaler.unscale_(optimizer)
-        grad_norm = torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
-        scaler.step(optimizer)
-        scaler.update()
+        while True:
+            loss, asked = ranks.add_up(
+                trained, passes.backward(ranks.part(chosen), batching.label_count(chosen)), stop.is_set()
+            )
+            scaler.unscale_(optimizer)
+            grad_norm = torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
+            scaler.step(optimizer)
+            scaler.update()
+            if not overflowed(scaler, grad_norm):
+                break
+            optimizer.zero_grad(set_to_none=not passes.graphed)
+        pending.append(loss)
         scheduler.step()
         optimizer.zero_grad(set_to_none=not passes.graphed)
         state.step += 1
         state.losses += 1
         state.tokens += sum(len(sample.input_ids) for sample in chosen)
-        last, stopping = state.step == total_steps, stop.is_set()
-        if not math.isfinite(state.loss_sum):  # before anything could be saved
-            raise Problem("loss_not_finite", value=str(state.loss_sum), step=state.step)
+        last, stopping = state.step == total_steps, asked
+        logged = state.step % settings.logging_steps == 0 or last
+        evaluating = bool(samples.validation) and (state.step % eval_steps == 0 or last)
+        saving = state.step % settings.save_steps == 0 or last or stopping
+        if logged or evaluating or saving or len(pending) == MOST_PENDING:
+            settle()  # before anything could be saved
 
-        if state.step % settings.logging_steps == 0 or last:
+        if logged:
             state.last_loss = state.loss_sum / state.losses
             events.append(
                 "step",
@@ -175,7 +225,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
                 epoch=round(state.step / per_epoch, 4),
                 loss=state.last_loss,
                 learning_rate=learning_rate,
-                grad_norm=float(grad_norm),
+                grad_norm=number(grad_norm),
                 tokens_per_second=round(clock.rate(state.tokens), 1),
                 memory_gib=round(device.memory_gib(), 3),
             )
@@ -184,17 +234,25 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         elif clock.progress_due():
             events.append("progress", step=state.step, total_steps=total_steps)
 
-        if samples.validation and (state.step % eval_steps == 0 or last):
-            evaluate()
-        if state.step % settings.save_steps == 0 or last or stopping:
+        if evaluating:
+            saving |= evaluate()  # what is the best must be there to be chosen
+        ending = last or state.out_of_patience(patience)
+        if saving or ending:
             save()
-            if not last and not stopping:
-                training_stage()
-        if stopping and not last:
-            _plot(settings, folder)
+        if ending:
+            break
+        if stopping:
+            if ranks.leads:
+                _plot(settings, folder)
             return _stopped(events, state.step, loss=state.last_loss, seconds=round(clock.seconds(), 1))
+        if evaluating or saving:
+            training_stage()
 
-    checkpoint.finish(folder, model, tokenizer)
+    weights = gathered_weights()
+    if not ranks.leads:
+        return 0
+    best = _best_checkpoint(settings, folder, state, events)
+    checkpoint.finish(folder, model, tokenizer, weights, best)
     _plot(settings, folder)
     events.append(
         "finished",
@@ -204,6 +262,8 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event) -> i
         eval_loss=state.best_eval_loss,
         seconds=round(clock.seconds(), 1),
         path=str(folder),
+        result_step=state.best_step if best else state.step,
+        **_stopped_early(state, total_steps),
     )
     return 0
 
@@ -234,27 +294,25 @@ class Clock:
         return due
 
 
-def _model(
-    settings: TrainSettings, model_folder: Path, resumed_from: Path | None, compute_type: str, device: Device
-) -> Any:
-    """The model with what is trained switched on, its weights from `resumed_from` when the run goes on."""
-    full = settings.finetuning_type == "full"
-    # Trained weights are kept in fp32 unless pure_bf16 asks otherwise; autocast computes in 16 bits.
-    dtype = torch.float32 if full and compute_type != "pure_bf16" else DTYPES[compute_type]
-    model = load_model(resumed_from if full and resumed_from else model_folder, dtype, device.torch_device)
-    model.config.use_cache = False
-    if resumed_from and not full:
-        settings = settings.model_copy(update={"adapter_name_or_path": str(resumed_from)})
-    return trainable_model(model, settings.model_copy(update={"compute_type": compute_type}))
+def _best_checkpoint(
+    settings: TrainSettings, folder: Path, state: checkpoint.TrainerState, events: EventLog
+) -> Path | None:
+    """The checkpoint that is to be the run's result; None: the model as it is."""
+    if not settings.load_best_model_at_end or state.best_step in (None, state.step):
+        return None
+    best = folder / f"checkpoint-{state.best_step}"
+    if run_folder.has_weights(best):
+        return best
+    events.append("warning", code="best_checkpoint_missing", path=str(best), step=state.step)
+    return None
 
 
-def _groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases and norms do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
+def _stopped_early(state: checkpoint.TrainerState, total_steps: int) -> dict[str, Any]:
+    """What the finished event says of an end before the last step."""
+    if state.step == total_steps:
+        return {}
+    log.info("stopped early: no lower eval loss in %d evaluations", state.evaluations_since_best)
+    return {"code": "stopped_early", "evaluations": state.evaluations_since_best}
 
 
 def _stopped(events: EventLog, step: int, **values: Any) -> int:
@@ -264,4 +322,6 @@ def _stopped(events: EventLog, step: int, **values: Any) -> int:
 
 def _plot(settings: TrainSettings, folder: Path) -> None:
     if settings.plot_loss:
+        from trainer.plot import plot_loss  # matplotlib takes half a second, and the first step waits for it
+
         plot_loss(folder / run_folder.EVENTS, folder / run_folder.PLOT)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from app.charts import MAX_POINTS, chart, smooth, thinned
+from app.charts import MAX_POINTS, LastChart, chart, smooth, thinned
 
 
 def step(number: int, loss: float, learning_rate: float = 5e-5) -> dict[str, object]:
@@ -17,7 +17,7 @@ def evaluated(number: int, loss: float) -> dict[str, object]:
 
 
 def test_no_events_give_empty_curves() -> None:
-    assert chart([]) == {"step": [], "loss": [], "smoothed": [], "eval": [], "learning_rate": []}
+    assert chart([]) == {"step": [], "loss": [], "smoothed": [], "eval": [], "best": None, "learning_rate": []}
 
 
 def test_other_events_are_passed_over() -> None:
@@ -56,6 +56,25 @@ def test_a_resumed_run_replaces_the_points_it_overwrites() -> None:
     assert data["step"] == [5, 10]
     assert data["loss"] == [4.0, 2.9]
     assert data["eval"] == [[5, 4.1], [10, 3.05]]
+
+
+def test_a_resumed_run_shows_nothing_from_after_the_step_that_it_goes_on_from() -> None:
+    resumed = {"event": "stage", "stage": "training", "step": 5, "total_steps": 20}
+    data = chart([step(5, 4.0), evaluated(5, 4.1), step(10, 3.0), evaluated(10, 3.1), resumed])
+    assert (data["step"], data["eval"], data["best"]) == ([5], [[5, 4.1]], [5, 4.1])
+
+
+def test_the_lowest_evaluation_that_still_holds_is_the_best() -> None:
+    events = [evaluated(5, 2.0), evaluated(10, 1.5), evaluated(15, math.nan), evaluated(20, 1.7)]
+    assert chart(events)["best"] == [10, 1.5]
+    assert chart([*events, step(10, 1.0), evaluated(10, 2.5)])["best"] == [5, 2.0]
+    assert chart([evaluated(5, math.nan)])["best"] is None
+
+
+def test_the_last_chart_follows_the_events() -> None:
+    last, events = LastChart(), [step(5, 2.0)]
+    assert last(events) is last(events)
+    assert last([*events, step(10, 1.0)])["step"] == [5, 10]
 
 
 def test_the_evaluation_of_the_step_just_logged_is_kept() -> None:

@@ -59,11 +59,20 @@ def test_an_output_folder_may_have_any_harmless_name(tmp_path: Path, name: str) 
     assert form.settings_from(values(output_dir=name), tmp_path).output_dir == str(tmp_path / name)
 
 
-def test_saved_settings_bring_every_control_back(tmp_path: Path) -> None:
+METHODS: list[dict[str, Any]] = [
+    {"finetuning_type": "full", "lora_alpha": "", "quantization_bit": "none"},
+    {"lora_alpha": "32", "lora_target": "q_proj,v_proj", "quantization_bit": "8", "use_dora": True},
+    {"lora_alpha": "32", "lora_rank": "4", "pissa_init": True, "create_new_adapter": True, "additional_target": "lm_head"},
+    {"finetuning_type": "freeze", "freeze_trainable_layers": "-3", "freeze_trainable_modules": "mlp,self_attn",
+     "freeze_extra_modules": "norm", "neftune_noise_alpha": "5.0", "lora_alpha": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_settings_bring_every_control_back(tmp_path: Path, method: dict[str, Any]) -> None:
     changed = values(
         model_name_or_path="/m",
-        adapter_name_or_path="/m/checkpoint-1",
-        finetuning_type="full",
+        adapter_name_or_path="/m/checkpoint-1" if "use_dora" not in method else "",
         template="qwen",
         dataset_dir="/d",
         dataset=["a", "b"],
@@ -76,14 +85,20 @@ def test_saved_settings_bring_every_control_back(tmp_path: Path) -> None:
         val_size="0.1",
         seed="7",
         train_on_prompt=True,
-        lora_alpha="32",
-        lora_target="q_proj,v_proj",
         extra_args='{"weight_decay": 0.1}',
+        **method,
     )
     settings = form.settings_from(changed, tmp_path)
     saved_settings.save(tmp_path, "mine", settings, changed)
     loaded, written = saved_settings.load(tmp_path, "mine")
     assert form.values_from(loaded, written) == changed
+
+
+def test_what_belongs_to_a_method_that_is_not_chosen_is_not_meant(tmp_path: Path) -> None:
+    settings = form.settings_from(values(finetuning_type="full", lora_rank="64", use_dora=True), tmp_path)
+    assert (settings.lora_rank, settings.use_dora) == (8, False)
+    settings = form.settings_from(values(freeze_trainable_layers="x"), tmp_path)
+    assert settings.freeze_trainable_layers == 2
 
 
 def test_saving_never_overwrites_and_never_leaves_its_folder(tmp_path: Path) -> None:

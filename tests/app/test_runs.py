@@ -150,3 +150,68 @@ def test_the_previewed_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
 
     argv = runs.command(parse({"model_name_or_path": "/a b/$(touch x)'", "dataset": "d", "output_dir": "/r/训练 ;x"}))
     assert shlex.split(to_shell(argv).replace("\\\n", "")) == argv
+
+
+def evaluations(*losses: float, every: int = 10) -> list[dict[str, Any]]:
+    return [{"event": "evaluated", "step": every * number, "eval_loss": loss} for number, loss in enumerate(losses, 1)]
+
+
+def test_the_best_evaluation_is_told_with_its_step(folder: Path) -> None:
+    owned_by(folder, os.getpid())
+    events(folder, *training(), {"event": "step", "step": 30, "total_steps": 60, "loss": 1.0})
+    assert "Eval loss" not in monitor.metrics(runs.read(folder), EN)
+    events(folder, *evaluations(2.0, 1.25, 1.75))
+    words = monitor.metrics(runs.read(folder), EN)
+    assert "<dt>Eval loss</dt><dd>1.75</dd>" in words
+    assert "<dt>★ Best eval loss</dt><dd>1.25 · step 20</dd>" in words
+    assert "<dd>1.25 · 第 20 步</dd>" in monitor.metrics(runs.read(folder), ZH)
+
+
+def finished_run(folder: Path, **values: Any) -> runs.Run:
+    end = {"event": "finished", "outcome": "completed", "step": 30, "loss": 1.0, "seconds": 5.0}
+    events(folder, *training(), {"event": "step", "step": 30, "total_steps": 60, "loss": 1.0})
+    events(folder, *evaluations(2.0, 1.25, 1.75), end | values)
+    return runs.read(folder)
+
+
+def test_a_run_that_was_stopped_early_is_completed_and_says_why(folder: Path) -> None:
+    run = finished_run(folder, code="stopped_early", evaluations=1, result_step=30)
+    assert run.status == "completed"
+    assert not run.resumable
+    english, chinese = monitor.status(run, EN), monitor.status(run, ZH)
+    assert "Stopped early at step 30: eval loss had not improved in 1 evaluation(s)" in english
+    assert "★ best eval loss 1.25 at step 20" in english
+    assert "第 30 步提前停止：验证损失已连续 1 次验证没有改善" in chinese
+    assert "★ 最低验证损失 1.25（第 20 步）" in chinese
+    assert 'aria-valuenow="100"' in english
+
+
+def test_a_result_that_is_the_best_checkpoints_says_so(folder: Path) -> None:
+    assert f"the weights of step 20 are saved in {folder}" in monitor.status(finished_run(folder, result_step=20), EN)
+
+
+def test_a_finished_run_without_validation_speaks_of_none(folder: Path) -> None:
+    events(folder, *training(), {"event": "finished", "outcome": "completed", "step": 60, "loss": 1.0, "seconds": 5.0})
+    words = monitor.status(runs.read(folder), EN)
+    assert f"Final loss 1 · 0:00:05 · saved in {folder}" in words
+    assert "eval" not in words
+
+
+@pytest.mark.parametrize(("result", "marked"), [(30, False), (20, True)])
+def test_the_best_checkpoint_is_marked_in_the_list(folder: Path, result: int, marked: bool) -> None:
+    from app import models
+    from trainer.settings import parse, to_yaml
+
+    (folder / "config.yaml").write_text(to_yaml(parse({"model_name_or_path": "/m", "val_size": 0.1})))
+    owned_by(folder, os.getpid())
+    finished_run(folder, result_step=result)
+    for name in ("", "checkpoint-10", "checkpoint-20", "checkpoint-30"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "adapter_model.safetensors").touch()
+    names = [name for name, _ in models.checkpoints(folder.parent, "/m", EN)]
+    assert names == [
+        "run (result) ★ best" if marked else "run (result)",
+        "run / checkpoint-30",
+        "run / checkpoint-20 ★ best",
+        "run / checkpoint-10",
+    ]

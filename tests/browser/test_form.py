@@ -29,7 +29,11 @@ TEXTS = {
     "lora_alpha": "12",
     "lora_dropout": "0.1",
     "lora_target": "q_proj,v_proj",
+    "neftune_noise_alpha": "5",
+    "loraplus_lr_ratio": "16.0",
+    "additional_target": "lm_head",
 }
+SWITCHES = ("create_new_adapter", "use_rslora", "use_dora", "pissa_init")
 CHOICES = {"template": "llama3", "compute_type": "pure_bf16", "lr_scheduler_type": "linear"}
 
 
@@ -39,6 +43,8 @@ def shown(walker: Walker) -> dict[str, str]:
     values = {name: walker.field(name).input_value() for name in names}
     values["train_on_prompt"] = str(walker.page.locator("#train_on_prompt input").is_checked())
     values["mask_history"] = str(walker.page.locator("#mask_history input").is_checked())
+    for name in SWITCHES:
+        values[name] = str(walker.page.locator(f"#{name} input").is_checked())
     values["dataset"] = walker.page.locator("#dataset").inner_text()
     return values
 
@@ -56,6 +62,8 @@ def fill_in(walker: Walker, model: Path, adapter: Path) -> dict[str, str]:
     walker.fill("adapter_name_or_path", str(adapter))
     walker.page.keyboard.press("Enter")
     walker.page.locator("#train_on_prompt input").check()
+    for name in SWITCHES:
+        walker.page.locator(f"#{name} input").check()
     walker.page.locator("#dataset input").fill("general")
     walker.page.get_by_role("option", name="general-chat").click()
     walker.page.keyboard.press("Escape")
@@ -127,4 +135,25 @@ def test_a_llama_factory_file_loads_and_what_is_not_here_is_said_by_name(
     walker.choose("compute_type", "fp32")
     walker.click("Start")
     walker.wait_text("messages", "nothing_here")
+    assert walker.errors == []
+
+
+def test_freeze_settings_are_there_only_while_freeze_is_chosen(
+    serve: Callable[..., Server], walk: Callable[..., Walker]
+) -> None:
+    walker = walk(serve().address, "zh").open()
+    lora, freeze = (walker.page.locator(f"#{method}_configurations") for method in ("lora", "freeze"))
+    assert lora.is_visible()
+    assert not freeze.is_visible()
+    walker.choose("finetuning_type", "freeze")
+    freeze.wait_for()
+    lora.wait_for(state="hidden")
+    walker.unfold("部分参数微调设置")
+    walker.fill("freeze_trainable_layers", "0")
+    walker.click("预览命令")
+    walker.wait_text("messages", "可训练层数")
+    walker.fill("freeze_trainable_layers", "1")
+    walker.click("预览命令")
+    walker.wait(lambda: "--freeze_trainable_layers 1" in walker.field("command").input_value(), "the command")
+    assert "--lora_rank" not in walker.field("command").input_value()
     assert walker.errors == []

@@ -9,11 +9,13 @@ torch = pytest.importorskip("torch")
 from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
 from trainer import batching, graphs, lora, loss, passes  # noqa: E402
+from trainer.chat_template import Sample  # noqa: E402
 from trainer.device import current  # noqa: E402
-from trainer.events import EventLog  # noqa: E402
+from trainer.events import EventLog, read_events  # noqa: E402
 from trainer.loss import LabelLoss, LinearCrossEntropy  # noqa: E402
 from trainer.model import attach_adapter, load_model  # noqa: E402
 from trainer.norm import fuse_norms  # noqa: E402
+from trainer.problems import Problem  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +105,7 @@ def test_threads_give_the_loss_and_gradients_of_one_pass(folders: tuple[Path, Pa
             if threads:
                 run.use_threads(trained)
             model.zero_grad()
-            found.append((run.backward(chosen, batching.label_count(chosen)), gradients(model)))
+            found.append((float(run.backward(chosen, batching.label_count(chosen))), gradients(model)))
             torch.set_num_threads(2)
     finally:
         torch.set_num_threads(cores)
@@ -147,3 +149,51 @@ def test_a_captured_pass_is_padded_with_a_sample_of_its_own_that_counts_nothing(
     assert inputs.starts.tolist()[: len(batch.starts)] == batch.starts.tolist()
     assert set(inputs.starts.tolist()[len(batch.starts) :]) == {shape[0]}
     assert int((inputs.starts[1:] - inputs.starts[:-1]).max()) <= shape[3]
+
+
+class ShortOfMemory(LabelLoss):
+    """Raises what torch raises when a pass holds more tokens than `room`; recomputing needs a quarter."""
+
+    room = 10**9
+
+    def forward(self, batch: batching.Batch) -> torch.Tensor:
+        recomputing = any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules())
+        if batch.input_ids.numel() > self.room * (4 if recomputing else 1):
+            raise torch.OutOfMemoryError("out of memory")
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize("room", [100, 12])
+def test_a_step_short_of_memory_is_redone_with_the_same_result(
+    folders: tuple[Path, Path], tmp_path: Path, room: int
+) -> None:
+    model = adapted(folders)
+    loss_of = ShortOfMemory(model).train()
+    events = EventLog(tmp_path / "events.jsonl")
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    run = passes.Passes(loss_of, current(), "fp32", scaler, 0, events)
+    chosen = samples(12)
+    count = batching.label_count(chosen)
+    expected = float(run.backward(chosen, count))
+    wanted = gradients(model)
+    model.zero_grad()
+
+    run._budget, loss_of.room = 320, room
+    assert float(run.backward(chosen, count)) == pytest.approx(expected, rel=1e-5)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-6)
+    found = [event["code"] for event in read_events(tmp_path / "events.jsonl")[0]]
+    assert found[:2] == ["token_budget_halved"] * 2
+    assert ("checkpointing_switched_on" in found) == (room == 12), found
+
+
+def test_a_single_sample_that_cannot_fit_is_named_with_its_length(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    loss_of = ShortOfMemory(adapted(folders)).train()
+    loss_of.room = 5
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    run = passes.Passes(loss_of, current(), "fp32", scaler, 0, EventLog(tmp_path / "events.jsonl"))
+    with pytest.raises(Problem) as refused:
+        run.backward([Sample([5] * 37, [5] * 37)], 36)
+    assert refused.value.code == "sample_too_long"
+    assert "37" in refused.value.sentence("en")
+    assert "37" in refused.value.sentence("zh")

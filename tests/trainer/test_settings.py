@@ -12,6 +12,8 @@ from trainer.problems import LANGUAGES, SENTENCES, Problems, sentence
 from trainer.settings import (
     TrainSettings,
     as_text,
+    choices,
+    default_text,
     keys,
     parse,
     read_yaml,
@@ -53,6 +55,14 @@ BAD = [
     ("do_train", False),
     ("overwrite_output_dir", True),
     ("stage", "dpo"),
+    ("trust_remote_code", True),
+    ("quantization_bit", "5"),
+    ("freeze_trainable_layers", "0"),
+    ("freeze_trainable_layers", "1.5"),
+    ("freeze_trainable_modules", ""),
+    ("neftune_noise_alpha", "-1"),
+    ("loraplus_lr_ratio", "-1"),
+    ("use_dora", "maybe"),
 ]
 
 
@@ -90,6 +100,49 @@ def test_a_combination_that_would_ignore_a_setting_is_refused(values: dict[str, 
         parse(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "first", "second"),
+    [
+        ({"finetuning_type": "full", "lora_rank": 16}, "lora_rank", "finetuning_type"),
+        ({"finetuning_type": "freeze", "use_dora": True}, "use_dora", "finetuning_type"),
+        ({"freeze_extra_modules": "norm"}, "freeze_extra_modules", "finetuning_type"),
+        ({"finetuning_type": "full", "quantization_bit": 4}, "quantization_bit", "finetuning_type"),
+        ({"quantization_bit": 8, "pissa_init": True}, "quantization_bit", "pissa_init"),
+        ({"adapter_name_or_path": "/a", "create_new_adapter": True, "quantization_bit": 4}, "quantization_bit",
+         "create_new_adapter"),
+    ],
+)  # fmt: skip
+def test_methods_that_exclude_each_other_are_named_by_key_and_label(
+    values: dict[str, Any], first: str, second: str
+) -> None:
+    with pytest.raises(Problems) as caught:
+        parse(values)
+    [problem] = caught.value.problems
+    assert shown(first).zh in problem.sentence("zh")
+    assert f"`{first}" in problem.sentence("en")
+    assert f"`{second}" in problem.sentence("en")
+
+
+def test_settings_of_another_method_are_neither_written_nor_told_on_the_command_line() -> None:
+    for method, other in (("lora", "freeze"), ("freeze", "lora")):
+        settings = parse({"finetuning_type": method})
+        assert {*keys(method)} & {*yaml.safe_load(to_yaml(settings))}  # type: ignore[arg-type]
+        assert not {*keys(other)} & {*yaml.safe_load(to_yaml(settings))}  # type: ignore[arg-type]
+        assert not any(key in flag for flag in to_flags(settings) for key in keys(other))  # type: ignore[arg-type]
+
+
+def test_the_bits_of_a_file_a_flag_and_a_list_are_the_same() -> None:
+    assert [parse({"quantization_bit": bits}).quantization_bit for bits in (4, "4", "none", None)] == [4, 4, None, None]
+    assert choices("quantization_bit") == ["none", "8", "4"]
+    assert default_text("quantization_bit") == "none"
+
+
+def test_a_value_that_is_fixed_here_is_refused_with_the_reason() -> None:
+    for key, reason in (("trust_remote_code", "never run"), ("overwrite_output_dir", "never overwritten")):
+        with pytest.raises(Problems, match=reason):
+            parse({key: "true"})
+
+
 def test_yaml_and_flags_give_the_same_settings_back() -> None:
     settings = parse(
         {
@@ -100,6 +153,10 @@ def test_yaml_and_flags_give_the_same_settings_back() -> None:
             "train_on_prompt": "true",
             "lora_alpha": 32,
             "lora_target": "q_proj,v_proj",
+            "quantization_bit": 8,
+            "additional_target": "lm_head",
+            "loraplus_lr_ratio": 16,
+            "use_dora": True,
             "max_steps": 7,
             "output_dir": "run",
         }
@@ -118,6 +175,8 @@ def test_a_llama_factory_file_runs_as_it_is(tmp_path: Path) -> None:
         "logging_steps: 10\nsave_steps: 500\nplot_loss: true\nsave_only_model: false\nreport_to: none\n### train\n"
         "per_device_train_batch_size: 1\ngradient_accumulation_steps: 8\nlearning_rate: 1.0e-4\nnum_train_epochs: 3.0\n"
         "lr_scheduler_type: cosine\nwarmup_ratio: 0.1\nbf16: true\nresume_from_checkpoint: null\n"
+        "overwrite_cache: true\npreprocessing_num_workers: 16\ndataloader_num_workers: 4\nddp_timeout: 180000000\n"
+        "overwrite_output_dir: false\ntrust_remote_code: false\n"
     )
     settings = parse(read_yaml(file))
     assert settings.dataset == ("identity", "alpaca_en_demo")

@@ -1,0 +1,76 @@
+"""Which devices and machines a run takes: controls that show only where there is a choice, and what they mean."""
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from app.devices import devices
+from app.form import typed
+from app.text import Text, both
+from app.top_bar import QUIET
+from trainer.accelerators import Accelerator, accelerators
+from trainer.launch import DEFAULT_PORT, MOST_NODES, Launch
+from trainer.problems import Problem, quoted
+
+
+class ProcessControls:
+    """`inputs`: the components whose values `launch_of` takes, in that order."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        found = accelerators() if devices().kind != "cpu" else []
+        count = str(Launch.of(os.environ).processes or len(found) or 1)
+        self.count = gr.Textbox(count, label=text("device_count"), info=devices().words(text), interactive=False,
+                                elem_id="device_count")  # fmt: skip
+        names = [(_name(one, text), one.index) for one in found]
+        self.devices = gr.Dropdown(names, value=[one.index for one in found], multiselect=True, visible=len(found) > 1,
+                                   label=text("devices"), info=text("devices.help"), elem_id="devices")  # fmt: skip
+        self.devices.change(lambda chosen: str(len(chosen) or len(found)), self.devices, self.count, **QUIET)
+        self.inputs: list[Any] = [self.devices]
+
+    def lay_out_machines(self) -> None:
+        """The part for several machines, folded away."""
+        text, given = self._text, Launch.of(os.environ)
+        with gr.Accordion(text("machines"), open=given.nodes > 1, elem_id="machines"), gr.Row():
+            self.inputs += [
+                gr.Textbox(str(given.nodes), label=text("nodes"), info=text("nodes.help"), max_lines=1,
+                           elem_id="nodes", min_width=140),
+                gr.Textbox(given.master_addr or socket.gethostname(), label=text("master_addr"),
+                           info=text("master_addr.help"), max_lines=1, elem_id="master_addr", min_width=140),
+                gr.Textbox(str(given.master_port), label=text("master_port"), info=text("master_port.help"),
+                           max_lines=1, elem_id="master_port", min_width=140),
+            ]  # fmt: skip
+
+
+def _name(one: Accelerator, text: Text) -> str:
+    return text("devices.one", index=one.index, name=one.name, free=round(one.free_gib))
+
+
+def launch_of(values: Sequence[Any]) -> Launch:
+    """What the values of `ProcessControls.inputs` ask for. Raises Problem."""
+    chosen, nodes, address, port = values
+    given = Launch.of(os.environ)
+    count = _whole("nodes", nodes, 1, MOST_NODES)
+    everything = {one.index for one in accelerators()} if chosen else set()
+    return Launch(
+        devices=tuple(chosen) if chosen and set(chosen) != everything else (),
+        kind=devices().kind,
+        processes=None if chosen and set(chosen) != everything else given.processes,
+        nodes=count,
+        node_rank=given.node_rank if given.node_rank < count else 0,
+        master_addr=typed(address) if count > 1 else "",
+        master_port=_whole("master_port", port, 1, 65535) if count > 1 else DEFAULT_PORT,
+    )
+
+
+def _whole(key: str, value: str, least: int, most: int) -> int:
+    text = typed(value)
+    if not text.isdecimal():
+        raise Problem("setting_not_integer", label=both(key), value=quoted(value), example=str(least))
+    if not least <= int(text) <= most:
+        limits = {"en": f"{least} to {most}", "zh": f"在 {least} 到 {most} 之间"}
+        raise Problem("setting_range", label=both(key), value=quoted(value), range=limits)
+    return int(text)

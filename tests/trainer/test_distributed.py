@@ -1,0 +1,169 @@
+"""Several processes (gloo, on the processor): the same losses as one, one word to stop all, no process left over."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from app import runs
+from tests.conftest import ROOT
+from tests.trainer.test_train import ONE_THREAD, command, data, finished, model, steps
+from trainer import run_folder
+
+pytestmark = pytest.mark.slow
+__all__ = ["data", "model"]  # fixtures
+
+# Adam divides by the root of the second moment: where that is near zero, the order of a sum decides the sign.
+SETTINGS: dict[str, Any] = {"max_steps": 12, "save_steps": 5, "val_size": 0.2, "adam_epsilon": 1e-3, "logging_steps": 1,
+                            "learning_rate": 3e-3, "per_device_train_batch_size": 2}  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": {"finetuning_type": "lora"},
+    "full": {"finetuning_type": "full", "weight_decay": 0.01},
+}
+TWO = {**ONE_THREAD, "NPROC_PER_NODE": "2"}
+
+
+def in_one_process(argv: list[str]) -> None:
+    """The same as the command, in this process, which has torch already."""
+    from trainer import train as loop
+    from trainer.distributed import Ranks
+    from trainer.events import EventLog
+    from trainer.settings import parse
+
+    settings = parse(dict(word.split("=", 1) for word in argv[3:]))
+    Path(settings.output_dir).mkdir(exist_ok=True)
+    loop.train(settings, EventLog(Path(settings.output_dir) / run_folder.EVENTS), threading.Event(), Ranks())
+
+
+@pytest.fixture(scope="module")
+def trained(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every kind by one process (one-…), by two (two-…), and by two from a checkpoint of one (mixed-…)."""
+    folder = tmp_path_factory.mktemp("runs")
+    files = []
+    for kind, settings in KINDS.items():
+        one = folder / f"one-{kind}"
+        in_one_process(command(model, data, one, **SETTINGS, **settings, gradient_accumulation_steps=4))
+        resumed = {"resume_from_checkpoint": one / "checkpoint-5", "gradient_accumulation_steps": 2}
+        for name, more in {"two": {"gradient_accumulation_steps": 2}, "mixed": resumed}.items():
+            words = command(model, data, folder / f"{name}-{kind}", **SETTINGS, **settings, **more)[3:]
+            file = folder / f"{name}-{kind}.yaml"
+            file.write_text("\n".join(word.replace("=", ": ", 1) for word in words))
+            files.append(str(file))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*torchrun, "-m", "tests.trainer.two_processes", *files], cwd=ROOT, env=ONE_THREAD,
+                          capture_output=True, text=True, timeout=200, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["two", "mixed"])
+def test_two_processes_take_the_steps_of_one(trained: Path, name: str, kind: str) -> None:
+    one, two = steps(trained / f"one-{kind}"), steps(trained / f"{name}-{kind}")
+    assert list(two) == list(range(1 if name == "two" else 6, 13))
+    for step, (loss, grad_norm) in two.items():
+        assert loss == pytest.approx(one[step][0], rel=1e-5)
+        assert grad_norm == pytest.approx(one[step][1], rel=1e-5)
+    assert finished(trained / f"{name}-{kind}")["eval_loss"] == pytest.approx(
+        finished(trained / f"one-{kind}")["eval_loss"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_two_processes_save_is_what_one_saves(trained: Path, kind: str) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    [name] = [name for name in run_folder.WEIGHT_FILES if (trained / f"one-{kind}" / name).exists()]
+    one, two = load_file(trained / f"one-{kind}" / name), load_file(trained / f"two-{kind}" / name)
+    assert one.keys() == two.keys()
+    for key, tensor in one.items():
+        torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=1e-5)
+    assert run_folder.is_resumable(run_folder.checkpoints(trained / f"two-{kind}")[-1])
+
+
+@pytest.fixture
+def no_process_stays() -> Iterator[None]:
+    yield
+    left = [process for process in psutil.process_iter(["environ"])
+            if (process.info["environ"] or {}).get("TUNEDESK_LAUNCHER") and "TWO_TEST" in process.info["environ"]]  # fmt: skip
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def after_step(folder: Path, step: int) -> None:
+    deadline = time.monotonic() + 60
+    while max(steps(folder), default=0) < step:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.usefixtures("no_process_stays")
+def test_a_stop_saves_and_a_killed_process_ends_the_others_by_name(
+    model: Path, data: Path, tmp_path: Path, trained: Path
+) -> None:
+    run = tmp_path / "run"
+    argv = command(model, data, run, gradient_accumulation_steps=2, max_steps=3000, save_steps=9999, lora_dropout=0.1)
+    environment = {**TWO, "TWO_TEST": "1"}
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(argv, env=environment, stderr=log)
+        after_step(run, 3)
+        assert runs.read(run).status == "running"
+        assert runs.stop(run)
+        assert first.wait(30) == 0
+    stopped = finished(run)
+    assert stopped["outcome"] == "stopped"
+    assert run_folder.checkpoints(run)[-1].name == f"checkpoint-{stopped['step']}"
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+    second = subprocess.Popen([*argv, "resume_from_checkpoint=latest"], env=environment, stderr=subprocess.DEVNULL)
+    after_step(run, stopped["step"] + 3)
+    assert sorted(steps(run)) == list(range(1, max(steps(run)) + 1))
+    ranks = psutil.Process(second.pid).children()
+    assert len(ranks) == 2
+    [victim] = [process for process in ranks if process.environ()["RANK"] == "1"]
+    began = time.monotonic()
+    victim.kill()
+    assert second.wait(20) == 1
+    assert time.monotonic() - began < 8
+    after = runs.read(run)
+    assert after.status == "failed"
+    assert isinstance(after.problem, tuple)
+    assert after.problem[0] == "process_died"
+    assert after.problem[1]["rank"] == 1
+
+
+def test_a_process_ends_with_its_launcher_even_when_that_is_killed() -> None:
+    child = (
+        "import os, time; from trainer import torchrun; torchrun.end_with_the_parent(); print(os.getpid(), flush=True); "
+        "time.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys; os.environ['TUNEDESK_LAUNCHER'] = str(os.getpid()); "
+        f"subprocess.run([sys.executable, '-c', {child!r}])"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    assert launcher.stdout is not None
+    follower = psutil.Process(int(launcher.stdout.readline()))
+    launcher.send_signal(signal.SIGKILL)
+    launcher.wait()
+    launcher.stdout.close()
+    psutil.wait_procs([follower], timeout=5)
+    assert not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE
+
+
+def test_settings_that_are_wrong_everywhere_are_told_once(model: Path, data: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(model, data, tmp_path / "run", dataset="nothing"), env=TWO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("nothing") == 1
+    assert not (tmp_path / "run").exists()

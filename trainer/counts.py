@@ -1,0 +1,45 @@
+"""Tokens and labels of a run's samples, as an estimate needs them. Light: a process of its own counts them.
+
+`command` is that process, trainer/token_counts.py; `read` takes what it prints.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+
+from trainer.settings import TrainSettings
+
+# What the counts depend on; a cutoff is applied to them afterwards.
+COUNTED = ("model_name_or_path", "template", "dataset_dir", "dataset", "max_samples", "train_on_prompt",
+           "mask_history", "seed")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Tokens and labels of each sample, uncut; `total`: samples of the datasets, of which these may be a part.
+
+    `tflops`: what the processor that counted them computes.
+    """
+
+    lengths: tuple[int, ...]
+    labels: tuple[int, ...]
+    total: int
+    tflops: float | None = None
+
+    def cut(self, cutoff_len: int) -> list[tuple[int, int]]:
+        """(tokens, labels) of the samples that have labels left; labels stand at the end."""
+        pairs = zip(self.lengths, self.labels, strict=True)
+        found = [(min(n, cutoff_len), max(0, labels - max(0, n - cutoff_len))) for n, labels in pairs]
+        return [pair for pair in found if pair[1]]
+
+
+def command(settings: TrainSettings) -> list[str]:
+    """The argv that prints the counts of `settings`."""
+    values = {key: getattr(settings, key) for key in COUNTED}
+    return [sys.executable, "-m", "trainer.token_counts", json.dumps(values)]
+
+
+def read(output: str) -> Counts:
+    """What `command` has printed."""
+    found = json.loads(output)
+    return Counts(tuple(found["lengths"]), tuple(found["labels"]), found["total"], found["tflops"])

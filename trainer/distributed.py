@@ -1,0 +1,223 @@
+"""The processes of a run, one a device: joined, in step with each other, and able to tell whose fault an end was.
+
+Data parallel: each process takes its part of a step's samples, and gradients are added up once a step.
+Sharded: weights, gradients and optimizer state are cut over the processes by PyTorch's FSDP2.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from trainer import batching
+from trainer.chat_template import Sample
+from trainer.problems import Problem
+
+# Longer than the slowest save, during which the others wait. A process that died is noticed by the launcher.
+TIMEOUT = timedelta(hours=1)
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl"}
+
+# How long a process that failed waits for another one's word on the cause.
+LOST_PEER_WAIT_S, FOLLOWER_WAIT_S = 5, 2
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """This process among `size`. With one, every method gives back what it is given."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+        self._asked: Tensor | None = None
+
+    @classmethod
+    def join(cls) -> "Ranks":
+        """Joins torchrun's processes, if this is one, and takes the device of its place on this machine."""
+        if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+            return cls()
+        kind = "cpu"
+        if torch.accelerator.is_available():
+            accelerator = torch.accelerator.current_accelerator()
+            assert accelerator is not None
+            kind = accelerator.type
+            here, devices = int(os.environ["LOCAL_WORLD_SIZE"]), torch.accelerator.device_count()
+            if here > devices:
+                raise Problem("more_processes_than_devices", processes=here, devices=devices)
+            torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
+        device = torch.device(kind, torch.accelerator.current_device_index()) if kind != "cpu" else None
+        distributed.init_process_group(BACKENDS[kind], timeout=TIMEOUT, device_id=device)
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    def leave(self) -> None:
+        """Once all have come to their end: the first one may still be saving."""
+        if distributed.is_initialized():
+            distributed.barrier()
+            distributed.destroy_process_group()
+
+    def await_the_cause(self, error: Exception) -> None:
+        """Lets the process whose fault it was speak first: what befalls the others is only that it ended, and the
+        launcher ends them while they wait here. What fails everywhere is for the first process to tell."""
+        if self.size > 1 and (is_lost_peer(error) or not self.leads):
+            time.sleep(LOST_PEER_WAIT_S if is_lost_peer(error) else FOLLOWER_WAIT_S)
+
+    def abandon(self) -> None:
+        """Ends this process where there are others: to leave in good order would mean to wait for them."""
+        if self.size > 1:
+            os._exit(1)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    # ---- agreeing ----
+
+    def sums(self, *values: float) -> list[float]:
+        """Each value added up over the processes."""
+        return self._reduced(values, distributed.ReduceOp.SUM)
+
+    def most(self, value: int) -> int:
+        """The greatest of the processes' values."""
+        return int(self._reduced([value], distributed.ReduceOp.MAX)[0])
+
+    def any(self, truth: bool) -> bool:
+        return bool(self.most(int(truth)))
+
+    def _reduced(self, values: Iterable[float], how: Any) -> list[float]:
+        if self.size == 1:
+            return list(values)
+        together = torch.tensor(list(values), dtype=torch.float64, device=_device())
+        distributed.all_reduce(together, how)
+        return together.tolist()
+
+    def gathered(self, value: T) -> list[T]:
+        """Every process's value, in order."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, value)
+        return found
+
+    # ---- samples ----
+
+    def part(self, samples: list[Sample]) -> list[Sample]:
+        """This process's samples of a step: about as many tokens as every other's. May be none of a short step."""
+        if self.size == 1:
+            return samples
+        shares = batching.share([len(sample.input_ids) for sample in samples], self.size)
+        return [samples[position] for position in shares[self.rank]] if self.rank < len(shares) else []
+
+    # ---- data parallel ----
+
+    def equalize(self, trained: list[nn.Parameter]) -> None:
+        """Gives every process the first one's values, in case that libraries initialize them differently."""
+        if self.size > 1:
+            for parameter in trained:
+                distributed.broadcast(parameter.data, 0)
+
+    def add_up(self, trained: list[nn.Parameter], loss: Tensor, stop: bool) -> tuple[Tensor, bool]:
+        """Adds up the gradients, in place, and the losses, over the processes; and whether all of them are to stop.
+
+        One collective a step: every gradient of an adapter and both numbers travel in one fp32 buffer. Nothing is
+        read from the device before the next step: with several processes a stop is answered one step later.
+        """
+        if self.size == 1:
+            return loss, stop
+        numbers = torch.stack([loss.float(), torch.tensor(float(stop), device=loss.device)])
+        if any(isinstance(parameter, DTensor) for parameter in trained):  # added up as they were made
+            distributed.all_reduce(numbers)
+        else:
+            numbers = _all_reduced(trained, numbers)
+        before, self._asked = self._asked, numbers[1]
+        return numbers[0], before is not None and bool(before)
+
+    # ---- sharded ----
+
+    def weights(self, model: nn.Module) -> dict[str, Any]:
+        """The whole state dict of a sharded `model`, tensors that go by two names once. A collective, as `whole`."""
+        named = {id(tensor): name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
+        return {name: self.whole(tensor) for name, tensor in model.state_dict().items() if name in named.values()}
+
+    def whole(self, value: Any) -> Any:
+        """`value` with every sharded tensor in it gathered on the first process's CPU, None on the others'.
+
+        A collective: every process calls it.
+        """
+        if isinstance(value, DTensor):
+            gathered = value.full_tensor()
+            return gathered.cpu() if self.leads else None
+        if isinstance(value, dict):
+            return {key: self.whole(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.whole(item) for item in value)
+        return value
+
+    def shard(self, root: nn.Module, layers: Iterable[nn.Module], compute: torch.dtype | None) -> None:
+        """Cuts the weights below `root` over the processes, each of `layers` gathered by itself when it runs.
+
+        `compute`: the dtype that they are gathered in; gradients are added up in fp32.
+        """
+        # Inputs stay as they are: what a label counts is a number for fp32.
+        policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for module in [*layers, root]:
+            fully_shard(module, mp_policy=policy)
+        for module in root.modules():
+            if isinstance(module, FSDPModule):
+                module.set_gradient_divide_factor(1.0)  # the loss is a mean over the whole step already
+                module.set_force_sum_reduction_for_comms(True)
+
+
+def _all_reduced(trained: list[nn.Parameter], numbers: Tensor) -> Tensor:
+    """Adds up the gradients of `trained` in place; returns `numbers` added up."""
+    for parameter in trained:
+        if parameter.grad is None:  # no sample of this step was ours
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    together = torch.cat([*(gradient.reshape(-1).float() for gradient in gradients), numbers])
+    distributed.all_reduce(together)
+    *added, numbers = together.split([*(gradient.numel() for gradient in gradients), len(numbers)])
+    torch._foreach_copy_(gradients, [total.view_as(old) for total, old in zip(added, gradients, strict=True)])
+    return numbers
+
+
+def _device() -> torch.device:
+    """Where this process's collectives take place."""
+    if distributed.get_backend() == "gloo":
+        return torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator()
+    assert accelerator is not None
+    return torch.device(accelerator.type, torch.accelerator.current_device_index())
+
+
+def sharded_like(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's state dict of whole tensors, cut as the parameters are that `optimizer` updates."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def cut(number: int, item: Any) -> Any:
+        like = parameters[number]
+        if not isinstance(like, DTensor) or not isinstance(item, Tensor) or item.shape != like.shape:
+            return item
+        return distribute_tensor(item.to(like.device), like.device_mesh, like.placements)
+
+    cut_state = {
+        number: {name: cut(number, item) for name, item in items.items()} for number, items in state["state"].items()
+    }
+    return {**state, "state": cut_state}
+
+
+def number(value: Tensor) -> float:
+    """A scalar, gathered where it is sharded."""
+    return float(value.full_tensor() if isinstance(value, DTensor) else value)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether `error` is another process's end, as its partners see it."""
+    return isinstance(error, distributed.DistError) or any(
+        word in str(error) for word in ("gloo", "NCCL", "HCCL", "Connection closed by peer", "Connection reset by peer")
+    )

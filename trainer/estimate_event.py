@@ -1,0 +1,31 @@
+"""The estimate of a run in its own events, so that what is measured can be compared with it."""
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from trainer.chat_template import IGNORED, Sample
+from trainer.counts import Counts
+from trainer.device import Device
+from trainer.estimate import GIB, Hardware, estimated
+from trainer.events import EventLog
+from trainer.model_folder import resolve
+from trainer.model_size import read_model_size
+from trainer.settings import TrainSettings
+
+
+def note_estimate(
+    settings: TrainSettings, samples: list[Sample], device: Device, processes: int, events: EventLog
+) -> None:
+    """`samples`: those that are trained on."""
+    size = read_model_size(resolve(Path(settings.model_name_or_path)))
+    if size is None:
+        return
+    lengths = tuple(len(sample.input_ids) for sample in samples)
+    labels = tuple(sum(label != IGNORED for label in sample.labels[1:]) for sample in samples)
+    total = psutil.virtual_memory().total if device.type == "cpu" else torch.accelerator.get_memory_info()[1]
+    hardware = Hardware(device.type, device.name, total / GIB, processes)
+    without_validation = settings.model_copy(update={"val_size": 0.0})
+    if found := estimated(without_validation, size, Counts(lengths, labels, len(samples)), hardware):
+        events.append("estimate", memory_gib=round(found.peak_gib, 3), seconds=round(found.seconds, 1))

@@ -1,0 +1,103 @@
+"""How many processes a run has, on how many machines. Light: no torch; torchrun.py starts them.
+
+The environment's names are torchrun's and LLaMA-Factory's: NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR,
+MASTER_PORT, FORCE_TORCHRUN.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainer import accelerators
+from trainer.problems import Problem, quoted
+
+DEFAULT_PORT = 29500
+MOST_NODES = 4096
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A run's processes. `devices`: those chosen, by the visibility variable's names; none chosen: all visible.
+
+    `processes`: of each node; None: one for each device. `kind`: of the devices, cuda or npu.
+    """
+
+    devices: tuple[str, ...] = ()
+    kind: str = "cuda"
+    processes: int | None = None
+    nodes: int = 1
+    node_rank: int = 0
+    master_addr: str = ""
+    master_port: int = DEFAULT_PORT
+    forced: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nodes > 1 and not self.master_addr:
+            raise Problem("master_missing", nodes=self.nodes)
+        if self.node_rank >= self.nodes:
+            raise Problem("node_rank_outside", value=self.node_rank, nodes=self.nodes, last=self.nodes - 1)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Launch":
+        """What `environment` asks for. Raises Problem for a value that is no count."""
+        processes = environment.get("NPROC_PER_NODE", "")
+        return cls(
+            processes=None if processes in ("", "auto", "gpu", "npu") else _count(environment, "NPROC_PER_NODE", 1),
+            nodes=_count(environment, "NNODES", 1),
+            node_rank=_count(environment, "NODE_RANK", 0),
+            master_addr=environment.get("MASTER_ADDR", ""),
+            master_port=_count(environment, "MASTER_PORT", DEFAULT_PORT, most=65535),
+            forced=environment.get("FORCE_TORCHRUN", "").lower() in ("1", "true", "yes", "y", "on"),
+        )
+
+    def environment(self, node_rank: int) -> dict[str, str]:
+        """What has to be set for the processes of node `node_rank`, in the order that people read it."""
+        found = {}
+        if self.devices:
+            # Ascend's runtime finds no device at all in a list that does not ascend.
+            names = sorted(self.devices, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else name))
+            found[accelerators.VISIBLE[self.kind]] = ",".join(names)
+            if self.kind == "cuda":  # the order of nvidia-smi, which is not CUDA's own
+                found["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        if self.processes:
+            found["NPROC_PER_NODE"] = str(self.processes)
+        if self.nodes > 1:
+            found |= {
+                "NNODES": str(self.nodes),
+                "NODE_RANK": str(node_rank),
+                "MASTER_ADDR": self.master_addr,
+                "MASTER_PORT": str(self.master_port),
+            }
+        return found
+
+    def prefix(self, node_rank: int = 0) -> list[str]:
+        """`environment` as the first words of a command; none when nothing has to be set."""
+        words = [f"{name}={value}" for name, value in self.environment(node_rank).items()]
+        return ["env", *words] if words else []
+
+    @property
+    def processes_here(self) -> int:
+        return self.processes or accelerators.count() or 1
+
+    @property
+    def several(self) -> bool:
+        """Whether torchrun is needed."""
+        return self.forced or self.nodes > 1 or self.processes_here > 1
+
+    def torchrun_arguments(self) -> list[str]:
+        """torchrun's arguments before the program: no restarts, no logs of its own."""
+        nodes = ["--standalone"]
+        if self.nodes > 1:
+            nodes = [f"--nnodes={self.nodes}", f"--node_rank={self.node_rank}", f"--master_addr={self.master_addr}",
+                     f"--master_port={self.master_port}"]  # fmt: skip
+        signals = "--signals-to-handle=SIGHUP,SIGQUIT"  # SIGTERM and Ctrl-C are ours
+        return [*nodes, f"--nproc_per_node={self.processes_here}", signals, f"--log_dir={os.devnull}"]
+
+
+def _count(environment: Mapping[str, str], name: str, default: int, most: int = MOST_NODES) -> int:
+    value = environment.get(name, "").strip()
+    if not value:
+        return default
+    if not value.isdecimal() or not (0 if default == 0 else 1) <= int(value) <= most:
+        raise Problem("environment_not_count", name=name, value=quoted(value), least=min(default, 1), most=most)
+    return int(value)

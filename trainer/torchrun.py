@@ -1,0 +1,85 @@
+"""A run's processes started and ended through torchrun's own launcher; and what such a process knows of it."""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import psutil
+
+from trainer.events import EventLog
+from trainer.launch import Launch
+
+log = logging.getLogger("trainer")
+
+# What the launcher sends its processes when it is asked to stop. SIGTERM stays torchrun's own: it ends a process at
+# once, which is what must happen when another has died and this one waits for it in a collective.
+STOP = signal.SIGUSR1
+LAUNCHER = "TUNEDESK_LAUNCHER"
+
+
+def rank() -> int | None:
+    """This process's place among torchrun's; None when it is no process of a torchrun."""
+    return int(os.environ["RANK"]) if "RANK" in os.environ and "WORLD_SIZE" in os.environ else None
+
+
+def launched() -> bool:
+    """Whether this process is one that `run` started."""
+    return LAUNCHER in os.environ and rank() is not None
+
+
+def end_with_the_parent() -> None:
+    """For a process of `run`: it ends with its launcher, even one that is killed; Ctrl-C is the launcher's."""
+    pr_set_pdeathsig = 1  # sys/prctl.h
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl"):
+        libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.environ[LAUNCHER] != str(os.getppid()):  # it was killed before we asked
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run(launch: Launch, flags: list[str], events: EventLog) -> int:
+    """Trains in `launch`'s processes on this machine, with `flags`; returns when all of them have ended.
+
+    A process that dies ends the others.
+    """
+    os.environ[LAUNCHER] = str(os.getpid())
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launch.processes_here)))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {STOP})  # inherited: one that arrives early waits until it is asked for
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args
+    from torch.distributed.run import run as torchrun
+
+    try:
+        torchrun(parse_args([*launch.torchrun_arguments(), "-m", "trainer", *flags]))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        log.error("process %d ended with %s", rank, failure.exitcode)
+        _report(events, rank, failure)
+        return 1
+    except SignalException as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+def _report(events: EventLog, rank: int, failure: Any) -> None:
+    """A process that was killed could not say so itself."""
+    number = -failure.exitcode if failure.exitcode < 0 else 0
+    detail = signal.Signals(number).name if number else f"exit {failure.exitcode}"
+    events.finish_once("failed", code="process_died", rank=rank, host=socket.gethostname(), detail=detail)
+
+
+def relay_stop(events: EventLog) -> None:
+    """Asks the processes that `run` started to finish their step and save; ends this one when there are none yet."""
+    children = psutil.Process().children()
+    for child in children:
+        child.send_signal(STOP)
+    if not children:
+        events.append("finished", outcome="stopped", step=0)
+        sys.exit(0)
