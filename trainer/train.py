@@ -157,7 +157,11 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
         events.stage("saving", step=state.step)
         state.seconds = clock.seconds()
         parts_now = {} if settings.save_only_model else {name: part.state_dict() for name, part in parts.items()}
-        training, weights, rng = ranks.whole(parts_now) or None, gathered_weights(), ranks.gathered(checkpoint.rng_state())
+        training, weights, rng = (
+            ranks.whole(parts_now) or None,
+            gathered_weights(),
+            ranks.gathered(checkpoint.rng_state()),
+        )
         if not ranks.leads:
             return
         path = checkpoint.save(folder, model, tokenizer, state, training, weights, rng if ranks.size > 1 else None)
