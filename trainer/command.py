@@ -18,6 +18,7 @@ from typing import IO, Any
 from trainer import run_folder, torchrun
 from trainer.events import EventLog, FollowerLog
 from trainer.launch import Launch
+from trainer.model_folder import read_ahead
 from trainer.prepare import absolute, check
 from trainer.problems import Language, Problem, Problems
 from trainer.settings import (
@@ -106,6 +107,7 @@ def main(argv: list[str]) -> int:
         for problem in problems:
             print(problem.sentence(language), file=sys.stderr)
         return 2
+    read_ahead(settings.model_name_or_path)
     with held:
         several = processes is not None and processes.several
         stop.tell(events, (lambda: torchrun.relay_stop(events)) if several else None)

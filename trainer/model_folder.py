@@ -4,6 +4,7 @@ Light: no torch. Reads names, sizes and headers only; whether the weights make s
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,15 @@ def describe(path: str | Path) -> ModelInfo:
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     model_type = _config(folder, MODEL_LABEL)["model_type"]
     return ModelInfo(folder, _name(Path(path).expanduser(), folder), size, model_type, _has_template(folder))
+
+
+def read_ahead(path: str | Path) -> None:
+    """Has the kernel read the weights into memory while this process still imports its libraries."""
+    if not hasattr(os, "posix_fadvise"):  # macOS
+        return
+    for file in Path(path).glob("*.safetensors"):
+        with file.open("rb") as weights:
+            os.posix_fadvise(weights.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
 def recommended(path: str | Path) -> dict[str, Any]:
