@@ -121,8 +121,8 @@ class EstimatePanel:
             if not known:
                 return [pending_html(self._text), gr.Timer(active=True)]
             words = self._estimated(settings, found, _taken(launch)) if found else ""
-        except (Problem, Problems, OSError, ValueError, LookupError):
-            words = ""  # Start says what is wrong
+        except (Problem, Problems, OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
+            words = ""  # Start says what is wrong; the last three: a config.json with values that no model has
         return [words, gr.Timer(active=False)]
 
     def _estimated(self, settings: TrainSettings, found: Counts, machine: Hardware) -> str:

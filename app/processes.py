@@ -25,9 +25,11 @@ class ProcessControls:
         count = str(Launch.of(os.environ).processes or len(found) or 1)
         self.count = gr.Textbox(count, label=text("device_count"), info=devices().words(text), interactive=False,
                                 elem_id="device_count")  # fmt: skip
-        names = [(_name(one, text), one.index) for one in found]
-        self.devices = gr.Dropdown(names, value=[one.index for one in found], multiselect=True, visible=len(found) > 1,
-                                   label=text("devices"), info=text("devices.help"), elem_id="devices")  # fmt: skip
+        self.devices = gr.Dropdown(_choices(found, text), value=[one.index for one in found], multiselect=True,
+                                   visible=len(found) > 1, label=text("devices"), info=text("devices.help"), scale=2,
+                                   elem_id="devices")  # fmt: skip
+        # What is free changes, unlike the devices.
+        self.devices.focus(lambda: gr.update(choices=_choices(accelerators(), text)), None, self.devices, **QUIET)
         self.devices.change(lambda chosen: str(len(chosen) or len(found)), self.devices, self.count, **QUIET)
         self.inputs: list[Any] = [self.devices]
 
@@ -45,8 +47,9 @@ class ProcessControls:
             ]  # fmt: skip
 
 
-def _name(one: Accelerator, text: Text) -> str:
-    return text("devices.one", index=one.index, name=one.name, free=round(one.free_gib))
+def _choices(found: list[Accelerator], text: Text) -> list[tuple[str, str]]:
+    names = [text("devices.one", index=one.index, name=one.name, free=round(one.free_gib)) for one in found]
+    return list(zip(names, [one.index for one in found], strict=True))
 
 
 def launch_of(values: Sequence[Any]) -> Launch:
@@ -61,16 +64,23 @@ def launch_of(values: Sequence[Any]) -> Launch:
         processes=None if chosen and set(chosen) != everything else given.processes,
         nodes=count,
         node_rank=given.node_rank if given.node_rank < count else 0,
-        master_addr=typed(address) if count > 1 else "",
-        master_port=_whole("master_port", port, 1, 65535) if count > 1 else DEFAULT_PORT,
+        master_addr=_address(address) if count > 1 else "",
+        master_port=_whole("master_port", port, DEFAULT_PORT, 65535) if count > 1 else DEFAULT_PORT,
     )
 
 
-def _whole(key: str, value: str, least: int, most: int) -> int:
-    text = typed(value)
+def _address(value: str) -> str:
+    address = str(typed(value))
+    if any(char.isspace() or char in "/,\"'" for char in address):
+        raise Problem("address_bad", label=both("master_addr"), value=quoted(value))
+    return address
+
+
+def _whole(key: str, value: str, default: int, most: int) -> int:
+    text = str(typed(value))
     if not text.isdecimal():
-        raise Problem("setting_not_integer", label=both(key), value=quoted(value), example=str(least))
-    if not least <= int(text) <= most:
-        limits = {"en": f"{least} to {most}", "zh": f"在 {least} 到 {most} 之间"}
+        raise Problem("setting_not_integer", label=both(key), value=quoted(value), example=str(default))
+    if len(text) > 9 or not 1 <= int(text) <= most:  # Python refuses to read numbers of thousands of digits
+        limits = {"en": f"at least 1 and at most {most}", "zh": f"≥ 1 且 ≤ {most}"}
         raise Problem("setting_range", label=both(key), value=quoted(value), range=limits)
     return int(text)

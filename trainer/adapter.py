@@ -14,9 +14,11 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_mod
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from trainer.distributed import from_the_first
 from trainer.model import adapter_mismatch, attach_adapter, linear_names
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, label, named
@@ -68,10 +70,10 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 
 
 def _new_config(model: PreTrainedModel, settings: TrainSettings) -> LoraConfig:
-    targets = list(settings.lora_target)
-    if targets == ["all"]:
-        targets = linear_names(model)
-    check_modules(model, "lora_target", targets, linear_names(model))
+    linear = linear_names(model)
+    chosen = ((linear if name == "all" else [name]) for name in settings.lora_target)
+    targets = list(dict.fromkeys(name for names in chosen for name in names))
+    _check_adaptable(model, targets, linear)
     extra = list(settings.additional_target)
     check_modules(model, "additional_target", extra, _outer_names(model))
     for name, module in model.named_modules():
@@ -92,11 +94,19 @@ def _new_config(model: PreTrainedModel, settings: TrainSettings) -> LoraConfig:
 
 
 def check_modules(model: PreTrainedModel, key: str, given: list[str], choices: list[str]) -> None:
-    """Raises Problem when one of `given` is no part of any module's name."""
-    known = {part for name, _ in model.named_modules() for part in name.split(".")}
+    """Raises Problem when one of `given` is the end of no module's name."""
+    known = [f".{name}" for name, _ in model.named_modules()]
     for name in given:
-        if not set(name.split(".")) <= known:
+        if not any(path.endswith(f".{name}") for path in known):
             raise Problem("module_unknown", label=label(key), value=name, choices=", ".join(choices))
+
+
+def _check_adaptable(model: PreTrainedModel, targets: list[str], choices: list[str]) -> None:
+    """Raises Problem when one of `targets` stands for no layer that LoRA can be put on."""
+    for name in targets:
+        meant = [part for path, part in model.named_modules() if f".{path}".endswith(f".{name}")]
+        if not meant or not all(isinstance(part, nn.Linear | nn.Embedding | Conv1D) for part in meant):
+            raise Problem("module_not_linear", label=label("lora_target"), value=name, choices=", ".join(choices))
 
 
 def _outer_names(model: PreTrainedModel) -> list[str]:
@@ -201,10 +211,8 @@ def _start_from_principal_part(layer: LoraLayer, parts: list[tuple[Tensor, Tenso
     u, s, v = torch.svd_lowrank(weight, layer.r["default"], PISSA_ITERATIONS)
     root = (s / scaling).sqrt()
     for matrix, value in ((layer.lora_A, root[:, None] * v.T), (layer.lora_B, u * root)):
-        value = value.contiguous()
-        if distributed.is_initialized():  # every process must take the same start out of its base
-            distributed.broadcast(value, 0)
-        matrix["default"].weight.data.copy_(value)
+        # Every process must take the same start out of its base.
+        matrix["default"].weight.data.copy_(from_the_first(value))
 
 
 def _same_rank(found: Factors) -> Factors:

@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
         several = processes is not None and processes.several
         stop.tell(events, (lambda: torchrun.relay_stop(events)) if several else None)
         if processes and several:
-            return torchrun.run(processes, to_flags(settings), events)
+            return torchrun.run(processes, to_flags(settings), events, stop.asked)
         return _train(settings, events, stop)
 
 
@@ -128,6 +128,7 @@ def _work(argv: list[str]) -> int:
 def _train(settings: TrainSettings, events: EventLog, stop: "StopOnSignals") -> int:
     _share_the_cores()
     warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other is not for train.log
+    warnings.filterwarnings("ignore", module="peft")
     _log_to(Path(settings.output_dir) / run_folder.LOG)
     from trainer.train import run  # torch from here on
 
@@ -190,9 +191,11 @@ def _log_to(path: Path) -> None:
 
     Of several processes the first one writes them; of the others only what is wrong is heard.
     """
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if not torchrun.rank() and not (path.exists() and os.path.samestat(os.fstat(2), path.stat())):
+    shown = logging.StreamHandler()
+    handlers: list[logging.Handler] = [shown]
+    if not (path.exists() and os.path.samestat(os.fstat(2), path.stat())):
         handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        shown.addFilter(lambda record: not record.exc_info)  # a person reads the sentence that follows
     level = logging.WARNING if torchrun.rank() else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", handlers=handlers)
 

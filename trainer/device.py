@@ -65,12 +65,19 @@ class Device:
         free, _ = torch.accelerator.get_memory_info()
         return free + torch.accelerator.memory_reserved() - torch.accelerator.memory_allocated()
 
+    def total_memory(self) -> int:
+        """Bytes of the device, or of this machine for a processor."""
+        return psutil.virtual_memory().total if self.type == "cpu" else torch.accelerator.get_memory_info()[1]
+
     def allocated_memory(self) -> int:
         return torch.accelerator.memory_allocated()
 
     def peak_memory(self) -> int:
         """Most bytes allocated at a time since the statistics were reset."""
         return torch.accelerator.max_memory_allocated()
+
+    def reset_peak_memory(self) -> None:
+        torch.accelerator.reset_peak_memory_stats()
 
     def release_cached(self) -> None:
         """Gives back what the allocator keeps for later, so that other block sizes can be had."""

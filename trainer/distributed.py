@@ -8,16 +8,23 @@ import os
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from peft import PeftModel
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer import batching
 from trainer.chat_template import Sample
+from trainer.device import Device
+from trainer.memory import is_sharded
+from trainer.model_folder import resolve
+from trainer.model_size import tensors, weight_bytes
 from trainer.problems import Problem
+from trainer.settings import TrainSettings
 
 # Longer than the slowest save, during which the others wait. A process that died is noticed by the launcher.
 TIMEOUT = timedelta(hours=1)
@@ -116,10 +123,14 @@ class Ranks:
     # ---- data parallel ----
 
     def equalize(self, trained: list[nn.Parameter]) -> None:
-        """Gives every process the first one's values, in case that libraries initialize them differently."""
+        """Gives every process the first one's values, in case that libraries initialize them differently.
+
+        Sharded ones stay: each process has read its own part of a file.
+        """
         if self.size > 1:
             for parameter in trained:
-                distributed.broadcast(parameter.data, 0)
+                if not isinstance(parameter, DTensor):
+                    distributed.broadcast(parameter.data, 0)
 
     def add_up(self, trained: list[nn.Parameter], loss: Tensor, stop: bool) -> tuple[Tensor, bool]:
         """Adds up the gradients, in place, and the losses, over the processes; and whether all of them are to stop.
@@ -139,8 +150,20 @@ class Ranks:
 
     # ---- sharded ----
 
-    def weights(self, model: nn.Module) -> dict[str, Any]:
-        """The whole state dict of a sharded `model`, tensors that go by two names once. A collective, as `whole`."""
+    def share_weights(self, settings: TrainSettings, compute: torch.dtype, device: Device) -> bool:
+        """Whether this run cuts the weights over the processes; the same answer in all of them."""
+        if self.size == 1:
+            return False
+        weights = weight_bytes(tensors(resolve(Path(settings.model_name_or_path))), compute.itemsize)
+        return self.any(is_sharded(settings, self.size, weights, device.total_memory()))
+
+    def weights(self, root: nn.Module, model: nn.Module) -> dict[str, Any] | None:
+        """The whole state dict of `model`, sharded below `root`, tensors that go by two names once; None for an
+        adapter, which every process has. A collective, as `whole`."""
+        assert isinstance(root, FSDPModule)
+        root.reshard()  # an evaluation leaves it gathered, and who saves would let go of that alone
+        if isinstance(model, PeftModel):
+            return None
         named = {id(tensor): name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
         return {name: self.whole(tensor) for name, tensor in model.state_dict().items() if name in named.values()}
 
@@ -158,15 +181,21 @@ class Ranks:
             return type(value)(self.whole(item) for item in value)
         return value
 
-    def shard(self, root: nn.Module, layers: Iterable[nn.Module], compute: torch.dtype | None) -> None:
-        """Cuts the weights below `root` over the processes, each of `layers` gathered by itself when it runs.
+    def shard(self, root: nn.Module, layers: Iterable[nn.Module], compute: torch.dtype, device: torch.device) -> None:
+        """Cuts the weights below `root`, on the CPU, over the processes' devices, a layer of `layers` at a time;
+        each is gathered by itself when it runs.
 
-        `compute`: the dtype that they are gathered in; gradients are added up in fp32.
+        An adapter is small and stays whole, so that it is trained and saved as where nothing is sharded. `compute`:
+        the dtype that trained weights are gathered in; gradients are added up in fp32.
         """
+        adapter = any(isinstance(module, PeftModel) for module in root.modules())
+        whole = {parameter for parameter in root.parameters() if adapter and parameter.requires_grad}
+        for parameter in whole:
+            parameter.data = parameter.data.to(device)
         # Inputs stay as they are: what a label counts is a number for fp32.
-        policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        policy = MixedPrecisionPolicy(None if adapter else compute, torch.float32, cast_forward_inputs=False)
         for module in [*layers, root]:
-            fully_shard(module, mp_policy=policy)
+            fully_shard(module, mp_policy=policy, ignored_params=whole)
         for module in root.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)  # the loss is a mean over the whole step already
@@ -195,6 +224,21 @@ def _device() -> torch.device:
     return torch.device(accelerator.type, torch.accelerator.current_device_index())
 
 
+def widen(root: nn.Module) -> None:
+    """Keeps the trained shards below `root` in fp32, whatever they were read as."""
+    if any(parameter.requires_grad and parameter.dtype != torch.float32 for parameter in root.parameters()):
+        root.float()
+
+
+def from_the_first(value: Tensor) -> Tensor:
+    """The first process's `value`, where there are several."""
+    if not distributed.is_initialized():
+        return value
+    sent = value.to(_device()).contiguous()
+    distributed.broadcast(sent, 0)
+    return sent.to(value.device)
+
+
 def sharded_like(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """An optimizer's state dict of whole tensors, cut as the parameters are that `optimizer` updates."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -209,6 +253,12 @@ def sharded_like(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dic
         number: {name: cut(number, item) for name, item in items.items()} for number, items in state["state"].items()
     }
     return {**state, "state": cut_state}
+
+
+def bytes_here(parameters: Iterable[nn.Parameter]) -> int:
+    """Bytes of what this process holds of `parameters`."""
+    parts = (parameter.to_local() if isinstance(parameter, DTensor) else parameter for parameter in parameters)
+    return sum(part.numel() * part.element_size() for part in parts)
 
 
 def number(value: Tensor) -> float:

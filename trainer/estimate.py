@@ -16,7 +16,7 @@ import psutil
 from trainer.accelerators import accelerators
 from trainer.budget import TOKEN_BUDGET
 from trainer.counts import Counts
-from trainer.memory import Footprint
+from trainer.memory import Footprint, is_sharded
 from trainer.model_size import ModelSize
 from trainer.settings import ComputeType, TrainSettings
 
@@ -116,7 +116,7 @@ def estimate(settings: TrainSettings, size: ModelSize, counts: Counts, hardware:
 def estimated(settings: TrainSettings, size: ModelSize, counts: Counts, hardware: Hardware) -> Estimate | None:
     """As `estimate`, without advice."""
     samples = counts.cut(settings.cutoff_len)
-    if not samples:
+    if not samples or round(counts.total * settings.val_size) >= counts.total:
         return None
     footprint = _footprint(settings, size, hardware)
     steps = _steps(settings, samples, counts.total, hardware.count)
@@ -143,8 +143,11 @@ def _footprint(settings: TrainSettings, size: ModelSize, hardware: Hardware) -> 
     compute: ComputeType = settings.compute_type
     if compute == "auto":
         compute = "fp32" if hardware.kind == "cpu" else "bf16"
-    shards = hardware.count if settings.finetuning_type != "lora" else 1
-    return Footprint(size, settings, compute, hardware.kind, shards)
+    one = Footprint(size, settings, compute, hardware.kind)
+    cut = is_sharded(
+        settings, hardware.count, size.stored_bytes or size.parameters * one.element, hardware.memory_gib * GIB
+    )
+    return replace(one, shards=hardware.count) if cut else one
 
 
 def _steps(settings: TrainSettings, samples: list[tuple[int, int]], total: int, devices: int) -> _Steps:
@@ -171,6 +174,8 @@ def _steps(settings: TrainSettings, samples: list[tuple[int, int]], total: int, 
 def _plan(footprint: Footprint, longest: tuple[int, int], hardware: Hardware) -> _Plan:
     """The token budget, and whether activations are kept: as trainer/passes.py finds them by a trial."""
     wanted, choice = _of(TOKEN_BUDGET, hardware), footprint.settings.gradient_checkpointing
+    if footprint.shards > 1 and choice is None:  # a pass cannot be redone then
+        choice = True
     if hardware.kind == "cpu":
         return _Plan(max(wanted, longest[0]), bool(choice))
     held = footprint.weights() + footprint.adapter() + footprint.gradients() + footprint.optimizer()
@@ -200,12 +205,10 @@ def _parts(footprint: Footprint, steps: _Steps, longest: tuple[int, int], plan: 
         activations = saved
     else:
         logits = 0
-    gradients = footprint.gradients()
-    if passes == 1:  # they appear while the activations go
-        if gradients > activations + logits:
-            activations = logits = 0
-        else:
-            gradients = 0
+    gradients = 0 if passes == 1 else footprint.gradients()  # they appear while the activations go
+    at_the_end = footprint.gradients() + footprint.reduction()
+    if at_the_end > gradients + activations + logits:
+        gradients, activations, logits = at_the_end, 0, 0
     return {
         "weights": footprint.weights(),
         "adapter": footprint.adapter(),
@@ -272,6 +275,8 @@ def _methods(settings: TrainSettings, hardware: Hardware) -> list[dict[str, Any]
         found += [lora | {"quantization_bit": bits} for bits in (8, 4)]
     if settings.use_dora:
         found.append({"use_dora": False})
+    if settings.additional_target:
+        found.append({"additional_target": ()})
     if settings.compute_type == "fp32" and hardware.kind != "cpu":
         found.append({"compute_type": "bf16"})
     return found

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-import psutil
-import torch
-
 from trainer.chat_template import IGNORED, Sample
 from trainer.counts import Counts
 from trainer.device import Device
@@ -24,8 +21,7 @@ def note_estimate(
         return
     lengths = tuple(len(sample.input_ids) for sample in samples)
     labels = tuple(sum(label != IGNORED for label in sample.labels[1:]) for sample in samples)
-    total = psutil.virtual_memory().total if device.type == "cpu" else torch.accelerator.get_memory_info()[1]
-    hardware = Hardware(device.type, device.name, total / GIB, processes)
+    hardware = Hardware(device.type, device.name, device.total_memory() / GIB, processes)
     without_validation = settings.model_copy(update={"val_size": 0.0})
     if found := estimated(without_validation, size, Counts(lengths, labels, len(samples)), hardware):
         events.append("estimate", memory_gib=round(found.peak_gib, 3), seconds=round(found.seconds, 1))

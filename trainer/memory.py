@@ -14,11 +14,23 @@ from trainer.settings import TrainSettings
 BYTES_OF_BITS = {4: 0.516, 8: 1.0}
 # Modules at a model's two ends, each a matrix of the vocabulary.
 ENDS = {"embed_tokens", "lm_head", "wte"}
+# Of a device's memory: an adapter's base that takes more is cut over the devices.
+MOST_FOR_WEIGHTS = 0.7
+
+
+def is_sharded(settings: TrainSettings, processes: int, weights: float, memory: float) -> bool:
+    """Whether the weights are cut over the processes. `weights`, `memory`: bytes of the model, of one device."""
+    if processes == 1 or settings.fsdp is False:
+        return False
+    if settings.fsdp or settings.finetuning_type != "lora":
+        return True
+    return not settings.quantization_bit and weights > MOST_FOR_WEIGHTS * memory
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """`compute`: the compute type, never "auto". `device`: cuda, npu or cpu. `shards`: devices that share the weights.
+    """`compute`: the compute type, never "auto". `device`: cuda, npu or cpu. `shards`: devices that the
+    weights are cut over; an adapter beside them is whole on each.
 
     All results are bytes of one device.
     """
@@ -50,8 +62,11 @@ class Footprint:
 
     @property
     def wide_stream(self) -> bool:
-        """Whether the residual stream is fp32 under 16-bit products: they are added to an fp32 embedding."""
-        return self.autocast and self.settings.finetuning_type == "full"
+        """Whether the residual stream is fp32 under 16-bit products: they are added to an fp32 embedding.
+
+        Shards are gathered in 16 bits.
+        """
+        return self.autocast and self.settings.finetuning_type == "full" and self.shards == 1
 
     @property
     def residual(self) -> int:
@@ -105,12 +120,10 @@ class Footprint:
         if self.settings.quantization_bit:
             packed = size.in_layers * BYTES_OF_BITS[self.settings.quantization_bit]
             return packed + (size.parameters - size.in_layers) * self.element
-        if not self.whole:
-            return size.parameters * self.element
-        trained = self.trained()
+        trained = self.trained() if self.whole else 0
         kept = trained * (2 if self.pure else 4) + (size.parameters - trained) * self.element
-        if self.shards > 1:  # gathered a layer at a time, the next one meanwhile
-            return kept / self.shards + (2 * size.in_layers / size.layers + size.embedding) * self.element
+        if self.shards > 1:  # gathered a layer at a time, the next one meanwhile; what is outside of layers stays
+            return kept / self.shards + (2 * size.in_layers / size.layers + self._outside) * self.element
         return kept + (2 * min(trained, size.in_layers) if self.autocast else 0)
 
     def adapter(self) -> float:
@@ -120,11 +133,24 @@ class Footprint:
         return self.trained() * (self.element if self.pure else 4 + (self.element if self.element != 4 else 0))
 
     def gradients(self) -> float:
-        return self.trained() * (2 if self.pure else 4) / self.shards
+        return self.trained() * (2 if self.pure else 4) / (self.shards if self.whole else 1)
 
     def optimizer(self) -> float:
         """AdamW's two moments, in the type of what is trained."""
-        return 2 * self.trained() * (2 if self.pure else 4) / self.shards
+        return 2 * self.gradients()
+
+    def reduction(self) -> float:
+        """What the last gradients, those outside of layers, take in fp32 while they are added up over the shards.
+
+        Their weights are released by then, and make room for them in the type that is computed in.
+        """
+        full = self.shards > 1 and self.settings.finetuning_type == "full"
+        return 4 * self._outside if full else 0
+
+    @property
+    def _outside(self) -> int:
+        """Parameters of the input embedding and the output layer."""
+        return self.size.parameters - self.size.in_layers
 
     # ---- what a pass adds ----
 
@@ -161,7 +187,9 @@ class Footprint:
             return elements * (2 * self.element + 8)
         several, elements = elements > CHUNK_ELEMENTS, min(elements, CHUNK_ELEMENTS)
         output = (
-            (2 * self.element if self.autocast else self.element) * self.size.embedding if self.trains_output else 0
+            (2 if self.autocast and self.shards == 1 else 1) * self.element * self.size.embedding
+            if self.trains_output
+            else 0
         )
         return elements * (14 if several else 8) + output
 

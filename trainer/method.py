@@ -9,16 +9,22 @@ from transformers import PreTrainedModel
 from trainer.adapter import adapted_model
 from trainer.device import DTYPES
 from trainer.model import load_model
+from trainer.model_folder import resolve
+from trainer.model_size import stored_type, tensors
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, label
 
 CPU = torch.device("cpu")
+STORED = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
-def model_to_train(settings: TrainSettings, resumed_from: Path | None, compute_type: str, device: torch.device) -> Any:
+def model_to_train(
+    settings: TrainSettings, resumed_from: Path | None, compute_type: str, device: torch.device, as_stored: bool = False
+) -> Any:
     """The model of `settings` with what is trained switched on, its weights from `resumed_from` when the run goes on.
 
-    Trained weights are kept in fp32 unless pure_bf16 asks otherwise; autocast computes in 16 bits.
+    Trained weights are kept in fp32 unless pure_bf16 asks otherwise; autocast computes in 16 bits. `as_stored`: a
+    whole model may come as its files have it: on the CPU that is the files' own memory, once for all processes.
     """
     method, folder = settings.finetuning_type, Path(settings.model_name_or_path)
     settings = settings.model_copy(update={"compute_type": compute_type})
@@ -29,7 +35,9 @@ def model_to_train(settings: TrainSettings, resumed_from: Path | None, compute_t
         return adapted_model(model, settings, resumed_from)
     if compute_type != "pure_bf16" and (method == "full" or resumed_from):
         # A frozen model's checkpoint holds fp32 where it was trained: read as that, beside the device's memory.
-        model = load_model(resumed_from or folder, torch.float32, device if method == "full" else CPU)
+        source = resumed_from or folder
+        stored = STORED.get(stored_type(tensors(resolve(source))) or "") if as_stored and method == "full" else None
+        model = load_model(source, stored or torch.float32, device if method == "full" else CPU)
     else:
         model = load_model(resumed_from or folder, dtype, device)
     model.config.use_cache = False

@@ -18,6 +18,8 @@ NAMES = {
     "experts": ("num_experts_per_tok", "num_experts_per_token", "moe_topk"),
 }
 BITS = {"F64": 64, "F32": 32, "BF16": 16, "F16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I64": 64, "I32": 32, "I8": 8, "U8": 8}
+# What is loaded in the type that is computed in.
+LOADED = {"F64", "F32", "BF16", "F16"}
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,21 @@ def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:
     return found
 
 
+def weight_bytes(found: dict[str, tuple[str, list[int]]], element: int) -> int:
+    """Bytes of these tensors once loaded: `element` for a number, packed ones as they are stored."""
+    return sum(_product(shape) * (element if dtype in LOADED else BITS.get(dtype, 16) // 8)
+               for dtype, shape in found.values())  # fmt: skip
+
+
+def stored_type(found: dict[str, tuple[str, list[int]]]) -> str | None:
+    """The one dtype of these tensors, as safetensors names it; None when they differ."""
+    kinds = {dtype for dtype, _ in found.values()}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
 def model_size(config: dict[str, Any], found: dict[str, tuple[str, list[int]]]) -> ModelSize | None:
     """The size of the model with this config.json and these tensors; None when the config does not tell."""
-    text = config | config.get("text_config", {})
+    text = config | (config.get("text_config") or {})
     number = {key: next((text[name] for name in names if text.get(name)), None) for key, names in NAMES.items()}
     hidden, layers, heads = number["hidden"], number["layers"], number["heads"]
     vocabulary = text.get("vocab_size")

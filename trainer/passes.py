@@ -15,7 +15,7 @@ from trainer.batching import Batch
 from trainer.budget import TOKEN_BUDGET
 from trainer.chat_template import Sample
 from trainer.device import DTYPES, Device, is_out_of_memory
-from trainer.distributed import Ranks
+from trainer.distributed import Ranks, bytes_here
 from trainer.events import EventLog
 from trainer.graphs import PassGraphs
 from trainer.loss import LabelLoss
@@ -101,25 +101,31 @@ class Passes:
         """Finds the token budget, and whether activations are kept, by running the longest of `samples` once.
 
         `checkpointing`: the user's choice, None leaves it to the memory. Raises Problem when not even one sample fits.
+        Shards take much in a pass of any length, and a pass of theirs cannot be redone: there it runs as a step will,
+        each trial twice as long as the one before while even twice its memory would fit.
         """
         if checkpointing or (self._ranks and checkpointing is None):  # sharded passes cannot be redone
             self._checkpoint()
         longest = max(samples, key=lambda sample: len(sample.input_ids))
         if self._device.type == "cpu":
             return
-        self._budget = len(longest.input_ids)
-        trained = (parameter for parameter in self._loss_of.parameters() if parameter.requires_grad)
-        gradients = sum(parameter.numel() * parameter.element_size() for parameter in trained)
+        wanted = TOKEN_BUDGET.get(self._device.type, TOKEN_BUDGET["other"])
+        gradients = bytes_here(parameter for parameter in self._loss_of.parameters() if parameter.requires_grad)
         held = self._device.allocated_memory()
         free = self._device.free_memory() - 3 * gradients  # theirs and AdamW's two moments, from the first step on
-        torch.accelerator.reset_peak_memory_stats()
-        self.backward([longest], batching.label_count([longest]))
-        used = max(self._device.peak_memory() - held - gradients, 1)
-        self._loss_of.zero_grad(set_to_none=True)
-        tokens = int(SHARE_OF_FREE_MEMORY * free / used * len(longest.input_ids))
-        if self._ranks:
-            tokens = -self._ranks.most(-tokens)
-        wanted = TOKEN_BUDGET.get(self._device.type, TOKEN_BUDGET["other"])
+        trial = [longest]
+        while True:
+            self._budget = len(trial) * len(longest.input_ids)
+            self._device.reset_peak_memory()
+            self.backward(trial, batching.label_count(trial))
+            used = max(self._device.peak_memory() - held - gradients, 1)
+            self._loss_of.zero_grad(set_to_none=True)
+            tokens = int(SHARE_OF_FREE_MEMORY * free / used * self._budget)
+            if self._ranks:
+                tokens = -self._ranks.most(-tokens)
+            if not self._ranks or 2 * self._budget > min(wanted, tokens):
+                break
+            trial *= 2
         if tokens < 1024 and checkpointing is None and not self.checkpointed:
             self._checkpoint()
             return self.fit(samples, checkpointing)

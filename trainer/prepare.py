@@ -3,6 +3,7 @@
 The page calls it before it starts a run, the trainer before it loads anything: same checks, same words.
 """
 
+import errno
 import importlib.util
 import json
 import os
@@ -14,12 +15,12 @@ from trainer.accelerators import accelerators
 from trainer.events import read_events
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.model_size import tensors
-from trainer.problems import Problem, Problems
+from trainer.problems import Problem, Problems, quoted
 from trainer.settings import TrainSettings, as_text, label, named, parse, read_yaml
 
 # What may differ when a run goes on: everything else would make it another run.
 RESUME_MAY_CHANGE = {"logging_steps", "save_steps", "eval_steps", "early_stopping_steps", "load_best_model_at_end",
-                     "save_total_limit", "plot_loss", "output_dir", "resume_from_checkpoint",
+                     "save_total_limit", "plot_loss", "output_dir", "resume_from_checkpoint", "fsdp",
                      "overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers", "ddp_timeout"}  # fmt: skip
 
 
@@ -27,7 +28,10 @@ def absolute(settings: TrainSettings) -> TrainSettings:
     """The same settings with absolute paths, so that the command works from any folder."""
 
     def full(path: str) -> str:
-        return str(Path(path).expanduser().absolute()) if path else path
+        try:
+            return str(Path(path).expanduser().absolute()) if path else path
+        except RuntimeError:  # ~name of nobody here: a folder of that name, as shells take it
+            return str(Path(path).absolute())
 
     resumed = settings.resume_from_checkpoint
     return settings.model_copy(
@@ -47,6 +51,9 @@ def check(settings: TrainSettings, output: bool = True) -> None:
     `output` False: the output folder is another process's to check.
     """
     found: list[Problem] = []
+    _collect(found, _check_paths, settings)
+    if found:  # what cannot be looked up at all
+        raise Problems(found)
     for part in (_check_model, _check_data, _check_output)[: 3 if output else 2]:
         _collect(found, part, settings)
     if found:
@@ -60,6 +67,25 @@ def _collect(found: list[Problem], part: Callable[[TrainSettings], None], settin
         found.append(problem)
     except Problems as several:
         found += several.problems
+
+
+def _check_paths(settings: TrainSettings) -> None:
+    """Raises Problem for a path that no file can have here: too long, with a null byte, or not text."""
+    for key in ("model_name_or_path", "adapter_name_or_path", "dataset_dir", "output_dir", "resume_from_checkpoint"):
+        path = getattr(settings, key) or ""
+        try:
+            path.encode()
+            os.lstat(path)
+        except ValueError as error:
+            raise _no_path(key, path, str(error)) from None
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _no_path(key, path, str(error.strerror)) from None
+
+
+def _no_path(key: str, path: str, detail: str) -> Problem:
+    shown = path.encode(errors="replace").decode().replace("\0", "?")
+    return Problem("output_bad_name", label=label(key), value=quoted(shown), detail=detail)
 
 
 def _check_model(settings: TrainSettings) -> None:
@@ -97,19 +123,24 @@ def quantization_missing() -> str | None:
 
 def _check_modules(settings: TrainSettings, folder: Path) -> None:
     """Raises Problem for module names and layers that the model has not, as far as its files tell."""
-    chosen = {
-        key: [name for name in getattr(settings, key) if name != "all"]
-        for key in ("lora_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules")
-    }
+    chosen = {key: list(getattr(settings, key)) for key in ("additional_target", "freeze_extra_modules")}
+    for key in ("lora_target", "freeze_trainable_modules"):
+        chosen[key] = [name for name in getattr(settings, key) if name != "all"]
     if settings.finetuning_type != "freeze" and not any(chosen.values()):
         return
-    modules = [name.split(".")[:-1] for name in tensors(folder)]
+    found = tensors(folder)
+    modules = [name.split(".")[:-1] for name in found]
     known = {part for parts in modules for part in parts} | {"lm_head"}  # in no file when it is tied
     names = ", ".join(sorted({parts[-1] for parts in modules if parts and not parts[-1].isdigit()}))
     for key, given in chosen.items():
         for name in given:
             if not set(name.split(".")) <= known:
                 raise Problem("module_unknown", label=label(key), value=name, choices=names)
+    linear = {name.split(".")[-2] for name, (_, shape) in found.items() if len(shape) > 1 and "." in name} | {"lm_head"}
+    for name in chosen["lora_target"]:
+        if name.split(".")[-1] not in linear:
+            choices = ", ".join(sorted(linear))
+            raise Problem("module_not_linear", label=label("lora_target"), value=name, choices=choices)
     layers = len({next((part for part in parts if part.isdigit()), None) for parts in modules} - {None})
     if settings.finetuning_type == "freeze" and abs(settings.freeze_trainable_layers) > layers > 0:
         raise Problem("freeze_layers", label=label("freeze_trainable_layers"), value=settings.freeze_trainable_layers,

@@ -242,6 +242,15 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: the model has no module named {value}. It has: {choices}.",
         "{label}：模型没有名为 {value} 的模块。现有：{choices}。",
     ),
+    "module_not_linear": (
+        "{label}: {value} is no layer that LoRA can be put on. Choose among: {choices}.",
+        "{label}：LoRA 不能加在 {value} 上。请从中选择：{choices}。",
+    ),
+    "learning_rate_too_low": (
+        "{label} {value} is too low for `lr_scheduler_type: {scheduler}`, which ends at 1e-7. "
+        "Raise it, or choose another scheduler.",
+        "{label} {value} 对 `lr_scheduler_type: {scheduler}` 来说太小，它以 1e-7 结束。请调大，或换一个调节器。",
+    ),
     "freeze_layers": (
         "{label}: got {value}, but the model has {layers} layers. Choose at most as many.",
         "{label}：给出的是 {value}，而模型有 {layers} 层。请不要超过层数。",
@@ -349,6 +358,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "master_missing": (
         "{nodes} machines need one address to meet at. Set the address of the first machine (MASTER_ADDR).",
         "{nodes} 台机器需要一个共同的地址。请填写第一台机器的地址（MASTER_ADDR）。",
+    ),
+    "address_bad": (
+        "{label}: got {value}. Write a host name or an IP address such as 192.168.0.1.",
+        "{label}：给出的是 {value}。请填写主机名或 IP 地址，例如 192.168.0.1。",
+    ),
+    "machines_apart": (
+        "The machines could not meet at {address} ({detail}). Check the address, and that its port is free and can "
+        "be reached from every machine (MASTER_ADDR, MASTER_PORT).",
+        "各机器无法在 {address} 会合（{detail}）。请检查地址，并确认端口空闲且每台机器都能访问"
+        "（MASTER_ADDR、MASTER_PORT）。",
     ),
     "node_rank_outside": (
         "NODE_RANK: got {value}; with {nodes} machines it must be 0 to {last}.",

@@ -131,7 +131,7 @@ class TrainSettings(BaseModel):
     learning_rate: Finite = setting(5e-5, "training", "学习率", "Learning rate",
         "AdamW 的初始学习率", "AdamW's initial learning rate", "5e-5", gt=0)
     num_train_epochs: Finite = setting(3.0, "training", "训练轮数", "Epochs",
-        "遍历数据集的次数", "Passes over the dataset", "3.0", gt=0)
+        "遍历数据集的次数", "Passes over the dataset", "3.0", gt=0, le=100000)
     max_grad_norm: Finite = setting(1.0, "training", "最大梯度范数", "Maximum gradient norm",
         "梯度裁剪的上限；0 为不裁剪", "Gradients are clipped to it; 0 switches clipping off", "1.0", ge=0)
     max_samples: int = setting(100000, "training", "最大样本数", "Max samples",
@@ -228,6 +228,10 @@ class TrainSettings(BaseModel):
         "检查点不含优化器状态，不能继续训练", "Checkpoints without optimizer state cannot be resumed")
     gradient_checkpointing: OptionalBool = setting(None, "file", "重算激活值", "Gradient checkpointing",
         "留空由显存决定；true 省显存但慢三分之一", "Empty: decided by the memory; true saves memory, a third slower", "true")
+    fsdp: OptionalBool = setting(None, "file", "分片到各设备", "Shard over the devices",
+        "每个设备只存一部分权重（FSDP）；留空时 full 与 freeze 分片，LoRA 在模型放不进一个设备时分片",
+        "Each device holds a part of the weights (FSDP); empty: for full and freeze, and for LoRA on a model that "
+        "does not fit one device", "true")
     plot_loss: bool = setting(True, "file", "绘制损失", "Plot loss",
         "结束时写 training_loss.png", "Write training_loss.png at the end")
 
@@ -286,6 +290,9 @@ class TrainSettings(BaseModel):
         if self.lr_scheduler_type == "constant" and (self.warmup_steps or self.warmup_ratio):
             warmup = f"warmup_steps: {self.warmup_steps}" if self.warmup_steps else f"warmup_ratio: {self.warmup_ratio}"
             raise Problem("setting_conflict", first="`lr_scheduler_type: constant`", second=f"`{warmup}`")
+        if self.lr_scheduler_type == "polynomial" and self.learning_rate <= 1e-7:  # transformers' end of it
+            raise _problem("learning_rate_too_low", "learning_rate", as_text(self.learning_rate),
+                           scheduler=self.lr_scheduler_type)  # fmt: skip
         if self.train_on_prompt and self.mask_history:
             raise Problem("setting_conflict", first="`train_on_prompt: true`", second="`mask_history: true`")
         for key in ("eval_steps", "early_stopping_steps", "load_best_model_at_end"):
@@ -315,6 +322,7 @@ class TrainSettings(BaseModel):
     def _excluding(self) -> list[tuple[str, str]]:
         """Pairs of settings that are on and cannot be together."""
         pairs = [("quantization_bit", "pissa_init"), ("quantization_bit", "create_new_adapter")]
+        pairs.append(("fsdp", "quantization_bit"))
         if self.finetuning_type != "lora":
             pairs.append(("finetuning_type", "quantization_bit"))
         return [pair for pair in pairs if all(getattr(self, key) for key in pair)]
@@ -415,7 +423,7 @@ def _problem(code: str, key: str, value: Any, **values: Any) -> Problem:
 
 def unknown_setting(key: str, value: Any) -> Problem:
     """The refusal of a key that we do not support, with the nearest that we do."""
-    near = difflib.get_close_matches(key, TrainSettings.model_fields, n=1)
+    near = difflib.get_close_matches(key, TrainSettings.model_fields, n=1, cutoff=0.7)
     suggestion = {"en": f", or use `{near[0]}`", "zh": f"，或改用 `{near[0]}`"} if near else {"en": "", "zh": ""}
     return Problem("setting_unknown", key=quoted(key), value=quoted(value), suggestion=suggestion)
 

@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 import psutil
 
 from trainer.events import EventLog
 from trainer.launch import Launch
+from trainer.problems import Problem
 
 log = logging.getLogger("trainer")
 
@@ -19,6 +21,8 @@ log = logging.getLogger("trainer")
 # once, which is what must happen when another has died and this one waits for it in a collective.
 STOP = signal.SIGUSR1
 LAUNCHER = "TUNEDESK_LAUNCHER"
+# How long a signal's Python handler may take to be run before torch is taken to be waiting in C++.
+HANDLER_WAIT_S = 2
 
 
 def rank() -> int | None:
@@ -42,19 +46,23 @@ def end_with_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def run(launch: Launch, flags: list[str], events: EventLog) -> int:
+def run(launch: Launch, flags: list[str], events: EventLog, asked: threading.Event) -> int:
     """Trains in `launch`'s processes on this machine, with `flags`; returns when all of them have ended.
 
-    A process that dies ends the others.
+    A process that dies ends the others. `asked`: set once Python has heard of a request to stop.
     """
+    _stop_while_blocked(events, asked)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a C++ backtrace for each second of waiting for a machine
     os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launch.processes_here)))
     signal.pthread_sigmask(signal.SIG_BLOCK, {STOP})  # inherited: one that arrives early waits until it is asked for
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # we say it ourselves
     try:
         torchrun(parse_args([*launch.torchrun_arguments(), "-m", "trainer", *flags]))
     except ChildFailedError as error:
@@ -65,6 +73,12 @@ def run(launch: Launch, flags: list[str], events: EventLog) -> int:
     except SignalException as error:
         log.error("%s", error)
         return 1
+    except DistError as error:
+        detail = str(error).strip().splitlines()[0].rsplit("message: ", 1)[-1][:200]
+        problem = Problem("machines_apart", address=f"{launch.master_addr}:{launch.master_port}", detail=detail)
+        log.error("%s", problem)
+        events.finish_once("failed", code=problem.code, **problem.values)
+        return 1
     return 0
 
 
@@ -73,6 +87,22 @@ def _report(events: EventLog, rank: int, failure: Any) -> None:
     number = -failure.exitcode if failure.exitcode < 0 else 0
     detail = signal.Signals(number).name if number else f"exit {failure.exitcode}"
     events.finish_once("failed", code="process_died", rank=rank, host=socket.gethostname(), detail=detail)
+
+
+def _stop_while_blocked(events: EventLog, asked: threading.Event) -> None:
+    """Answers SIGTERM and Ctrl-C while torch waits for another machine, in C++, where no Python handler is run."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+
+    def watch() -> None:
+        while number := os.read(reading, 1):
+            if number[0] in (signal.SIGTERM, signal.SIGINT) and not asked.wait(HANDLER_WAIT_S):
+                events.stage("stopping")
+                events.append("finished", outcome="stopped", step=0)
+                os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def relay_stop(events: EventLog) -> None:

@@ -16,13 +16,13 @@ from trainer import batching, checkpoint, run_folder
 from trainer.chat_template import ChatTemplate
 from trainer.data import load_samples
 from trainer.device import DTYPES, current, is_out_of_memory
-from trainer.distributed import Ranks, number, sharded_like
+from trainer.distributed import Ranks, number, sharded_like, widen
 from trainer.estimate_event import note_estimate
 from trainer.events import EventLog
 from trainer.lora import speed_up
 from trainer.loss import LabelLoss
 from trainer.method import CPU, draws_random_numbers, model_to_train
-from trainer.model import load_tokenizer
+from trainer.model import causal_lm, load_tokenizer
 from trainer.neftune import Neftune
 from trainer.norm import fuse_norms
 from trainer.optimizer import adamw, overflowed
@@ -95,16 +95,17 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
     if ranks.any(stop.is_set()):
         return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
     events.stage("loading_model", device=device.name, compute_type=compute_type)
-    sharded = ranks.size > 1 and settings.finetuning_type != "lora"
-    model = model_to_train(settings, resumed_from, compute_type, CPU if sharded else device.torch_device)
+    sharded = ranks.share_weights(settings, DTYPES[compute_type], device)
+    model = model_to_train(settings, resumed_from, compute_type, CPU if sharded else device.torch_device, sharded)
     fuse_norms(model)
     one_node = speed_up(model)
     loss_of = LabelLoss(model).train()
     if sharded:
-        ranks.shard(loss_of, model.get_decoder().layers, None if compute_type == "fp32" else DTYPES[compute_type])
+        ranks.shard(loss_of, causal_lm(model).get_decoder().layers, DTYPES[compute_type], device.torch_device)
+        if compute_type != "pure_bf16" and settings.finetuning_type == "full":
+            widen(loss_of)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not sharded:
-        ranks.equalize(trained)
+    ranks.equalize(trained)
 
     optimizer = adamw(model, settings)
     state = checkpoint.read_state(resumed_from) if resumed_from else checkpoint.TrainerState()
@@ -124,7 +125,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
 
     passes = Passes(loss_of, device, compute_type, scaler, tokenizer.pad_token_id or 0, events)
     random = settings.neftune_noise_alpha > 0 or draws_random_numbers(model)
-    if device.type == "cpu" and settings.finetuning_type == "lora" and not random:
+    if device.type == "cpu" and settings.finetuning_type == "lora" and not random and not sharded:
         passes.use_threads(trained)
     if one_node and compute_type == "bf16":
         passes.without_autocast()
@@ -136,7 +137,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
     passes.fit(samples.train, settings.gradient_checkpointing)
     if resumed_from:  # after the passes above, which may have drawn
         checkpoint.restore_rng(resumed_from, ranks.rank)
-    if one_node and total_steps > 20 and not random:
+    if one_node and total_steps > 20 and not random and not sharded:
         passes.use_graphs()
     eval_steps = settings.eval_steps or settings.save_steps
     clock = Clock(state.seconds)
@@ -151,7 +152,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
             raise Problem("loss_not_finite", value=str(state.loss_sum), step=state.step)
 
     def gathered_weights() -> dict[str, Any] | None:
-        return ranks.weights(model) if sharded else None
+        return ranks.weights(loss_of, model) if sharded else None
 
     def save() -> None:
         events.stage("saving", step=state.step)
@@ -175,6 +176,8 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
         [total] = ranks.sums(passes.evaluate(samples.validation[ranks.rank :: ranks.size]))
         loss = total / batching.label_count(samples.validation)
         events.append("evaluated", step=state.step, eval_loss=loss)
+        if not math.isfinite(loss) and not (settings.load_best_model_at_end and state.best_step):
+            raise Problem("loss_not_finite", value=str(loss), step=state.step)  # or the result would be no model
         return state.take(state.step, loss)
 
     def training_stage() -> None:
@@ -219,6 +222,8 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
         saving = state.step % settings.save_steps == 0 or last or stopping
         if logged or evaluating or saving or len(pending) == MOST_PENDING:
             settle()  # before anything could be saved
+        if saving and not math.isfinite(number(grad_norm)):  # the weights of this step are lost already
+            raise Problem("loss_not_finite", value=str(number(grad_norm)), step=state.step)
 
         if logged:
             state.last_loss = state.loss_sum / state.losses

@@ -1,15 +1,19 @@
 """The estimate as people read it, in both languages, and the counting behind it."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from app.estimate import TokenCounter
+from app import form
+from app.estimate import EstimatePanel, TokenCounter
 from app.estimate_words import estimate_html, estimate_lines, measured_html, warning_words
 from app.runs import Run
 from app.text import Text
+from trainer.counts import Counts
 from trainer.estimate import Estimate, Hardware
 from trainer.problems import LANGUAGES, Problem
 from trainer.settings import TrainSettings
@@ -39,11 +43,11 @@ def test_one_line_says_peak_device_and_time_and_the_fold_its_parts() -> None:
 
 def test_what_does_not_fit_is_a_warning_that_names_settings_by_their_labels() -> None:
     assert warning_words(TOO_LARGE, MACHINE, Text("en")) == (
-        "This will not fit: about 22.5 GiB is needed, and NVIDIA H200 has 16.0 GiB. Each of these makes it fit: "
+        "This will not fit: about 22.5 GiB is needed, and NVIDIA H200 has 16.0 GiB. This makes it fit: "
         "Cutoff length 1024; or Finetuning method lora with Quantization bit 4; or Gradient checkpointing left empty."
     )
     assert warning_words(TOO_LARGE, MACHINE, Text("zh")) == (
-        "内存放不下：约需 22.5 GiB，而 NVIDIA H200 只有 16.0 GiB。改其中任意一项即可放下："
+        "内存放不下：约需 22.5 GiB，而 NVIDIA H200 只有 16.0 GiB。这样改即可放下："
         "截断长度 1024；或 微调方法 lora 并且 量化等级 4；或 重算激活值 留空。"
     )
     assert 'role="alert"' in estimate_html(TOO_LARGE, MACHINE, Text("en"))
@@ -71,6 +75,35 @@ def test_a_running_runs_measurement_stands_beside_its_estimate() -> None:
     resumed = [*events, {"event": "stage", "stage": "starting", "time": 4.0}]
     assert measured_html(replace(run, events=resumed), Text("en")) is None
     assert measured_html(None, Text("en")) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "config"),
+    [({"val_size": 0.999}, {}), ({}, {"num_attention_heads": [4]}), ({}, {"hidden_size": 10**400}), ({}, {"vocab_size": "1"})],
+)  # fmt: skip
+def test_what_cannot_be_estimated_leaves_the_panel_empty_and_its_timer_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], config: dict[str, Any]
+) -> None:
+    """A timer that goes on would show the same error again and again."""
+    demo = ROOT / "assets" / "demo-model"
+    for file in demo.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(json.loads((demo / "config.json").read_text()) | config))
+    monkeypatch.setattr(TokenCounter, "of", lambda *_: (True, Counts((50,) * 72, (20,) * 72, 72)))
+    values: list[Any] = [*(None for _ in form.KEYS), [], "1", "", ""]
+    panel = EstimatePanel(Text("en"))
+
+    def shown(**settings: Any) -> tuple[str, bool]:
+        chosen = TrainSettings(model_name_or_path=str(tmp_path), dataset=("d",), **settings)
+        words, timer = panel._tick(lambda _: chosen, values)
+        return words, timer.active
+
+    assert shown(**settings) == ("", False)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").symlink_to(demo / "config.json")
+    words, active = shown()
+    assert ("td-estimate" in words, active) == (True, False)
 
 
 @pytest.mark.slow

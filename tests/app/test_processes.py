@@ -140,6 +140,10 @@ def test_the_pages_controls_mean_a_launch() -> None:
         ([[], "0", "", "1"], "Machines"),
         ([[], "2", " ", "29500"], "MASTER_ADDR"),
         ([[], "2", "host", "70000"], "Port"),
+        ([[], "2", "host", ""], "such as 29500"),
+        ([[], "9" * 5000, "host", "29500"], "Machines.*at most 4096"),
+        ([[], "2", "two hosts", "29500"], "First machine's address"),
+        ([[], "2", "http://host:29500", "29500"], "First machine's address"),
     ],
 )
 def test_a_bad_machine_is_refused_by_its_label(values: list[Any], words: str) -> None:

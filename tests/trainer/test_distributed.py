@@ -1,6 +1,8 @@
 """Several processes (gloo, on the processor): the same losses as one, one word to stop all, no process left over."""
 
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +28,14 @@ SETTINGS: dict[str, Any] = {"max_steps": 12, "save_steps": 5, "val_size": 0.2, "
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {"finetuning_type": "lora"},
     "full": {"finetuning_type": "full", "weight_decay": 0.01},
+    "sharded-lora": {"finetuning_type": "lora", "fsdp": "true"},
+    "sharded-dora": {
+        "finetuning_type": "lora",
+        "fsdp": "true",
+        "use_dora": "true",
+        "pissa_init": "true",
+        "additional_target": "norm",
+    },
 }
 TWO = {**ONE_THREAD, "NPROC_PER_NODE": "2"}
 
@@ -42,12 +52,25 @@ def in_one_process(argv: list[str]) -> None:
     loop.train(settings, EventLog(Path(settings.output_dir) / run_folder.EVENTS), threading.Event(), Ranks())
 
 
+def in_16_bits(model: Path, folder: Path) -> Path:
+    """A copy of `model`, as most models are stored: where weights are sharded, it is read so and widened."""
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(model, folder / "model"))
+    tensors = load_file(copy / "model.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, copy / "model.safetensors",
+              metadata={"format": "pt"})  # fmt: skip
+    return copy
+
+
 @pytest.fixture(scope="module")
 def trained(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every kind by one process (one-…), by two (two-…), and by two from a checkpoint of one (mixed-…)."""
     folder = tmp_path_factory.mktemp("runs")
     files = []
-    for kind, settings in KINDS.items():
+    for kind, settings in (
+        {**KINDS, "full": KINDS["full"] | {"model_name_or_path": in_16_bits(model, folder)}}
+    ).items():
         one = folder / f"one-{kind}"
         in_one_process(command(model, data, one, **SETTINGS, **settings, gradient_accumulation_steps=4))
         resumed = {"resume_from_checkpoint": one / "checkpoint-5", "gradient_accumulation_steps": 2}
@@ -87,6 +110,14 @@ def test_what_two_processes_save_is_what_one_saves(trained: Path, kind: str) -> 
     for key, tensor in one.items():
         torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=1e-5)
     assert run_folder.is_resumable(run_folder.checkpoints(trained / f"two-{kind}")[-1])
+
+
+def test_one_process_goes_on_from_what_two_with_shards_have_saved(trained: Path, model: Path, data: Path) -> None:
+    saved, back = trained / "two-sharded-lora" / "checkpoint-5", trained / "back"
+    in_one_process(command(model, data, back, **SETTINGS, gradient_accumulation_steps=4, resume_from_checkpoint=saved))
+    assert max(steps(back)) == SETTINGS["max_steps"]
+    for step, (loss, grad_norm) in steps(back).items():
+        assert (loss, grad_norm) == pytest.approx(steps(trained / "one-lora")[step], rel=1e-5)
 
 
 @pytest.fixture
@@ -167,3 +198,34 @@ def test_settings_that_are_wrong_everywhere_are_told_once(model: Path, data: Pat
     assert done.returncode == 2
     assert done.stderr.count("nothing") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_an_address_that_cannot_be_used_ends_the_run_in_one_sentence(model: Path, data: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            command(model, data, tmp_path / "run"), capture_output=True, text=True, timeout=60, check=False,
+            env=two_machines(taken.getsockname()[1]),
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "could not meet" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert finished(tmp_path / "run")["code"] == "machines_apart"
+
+
+def test_a_stop_is_answered_while_another_machine_is_waited_for(model: Path, data: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    process = subprocess.Popen(command(model, data, tmp_path / "run"), env=two_machines(port))
+    deadline = time.monotonic() + 60
+    while not any(one.laddr.port == port for one in psutil.Process(process.pid).net_connections()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    assert finished(tmp_path / "run")["outcome"] == "stopped"
+
+
+def two_machines(port: int) -> dict[str, str]:
+    """The first of two, whose other one never comes."""
+    return {**ONE_THREAD, "NPROC_PER_NODE": "1", "NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port)}  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
+from tests.tiny import LINEAR, build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
 from trainer import batching, run_folder  # noqa: E402
 from trainer.adapter import save_adapter  # noqa: E402
@@ -153,6 +153,16 @@ def test_tied_output_layer_is_trained_by_its_own_name(base: Path, adapter: Path)
     assert not any(".layers.0." in name for name in trained)
 
 
+@pytest.mark.parametrize("stored", ["bfloat16", "float32"])
+def test_what_is_to_be_sharded_is_read_as_it_is_stored(base: Path, adapter: Path, tmp_path: Path, stored: str) -> None:
+    """A copy in another type would be in memory once for each process."""
+    load_model(base, getattr(torch, stored), CPU).save_pretrained(tmp_path)
+    chosen = settings(tmp_path, adapter, "freeze").model_copy(update={"finetuning_type": "full"})
+    for as_stored, expected in ((True, stored), (False, "float32")):
+        model = model_to_train(chosen, None, "bf16", CPU, as_stored)
+        assert {str(parameter.dtype) for parameter in model.parameters()} == {f"torch.{expected}"}
+
+
 def test_loraplus_moves_the_b_matrices_so_many_times_as_fast(base: Path, adapter: Path) -> None:
     chosen = settings(base, adapter, "rslora", loraplus_lr_ratio=16, learning_rate=1e-3)
     model = model_to_train(chosen, None, "fp32", CPU)
@@ -212,6 +222,13 @@ def test_dropout_of_a_continued_adapter_counts_as_randomness(base: Path, adapter
     assert draws_random_numbers(model_to_train(settings(base, tmp_path / "adapter", "continued"), None, "fp32", CPU))
 
 
+def test_all_stands_for_every_linear_layer_beside_others(base: Path) -> None:
+    chosen = parse({"model_name_or_path": str(base), "lora_target": "all,lm_head"})
+    names = {name.split(".lora_A")[0] for name, _ in model_to_train(chosen, None, "fp32", CPU).named_parameters()
+             if "lora_A" in name}  # fmt: skip
+    assert {name.rsplit(".", 1)[-1] for name in names} == {*LINEAR, "lm_head"}
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -220,6 +237,8 @@ def test_dropout_of_a_continued_adapter_counts_as_randomness(base: Path, adapter
         ({"pissa_init": True, "create_new_adapter": True, "lora_target": "q_proj,k_proj,v_proj,o_proj,up_proj,"
           "gate_proj,down_proj,embed_tokens"}, "embed_tokens is none"),
         ({"create_new_adapter": True, "additional_target": "mlp"}, "LoRA modules"),
+        ({"create_new_adapter": True, "additional_target": "mlp.q_proj"}, "no module named mlp.q_proj"),
+        ({"create_new_adapter": True, "lora_target": "mlp.q_proj"}, "mlp.q_proj is no layer"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_exact_is_refused_in_words(base: Path, adapter: Path, more: dict[str, Any], words: str) -> None:
@@ -238,9 +257,15 @@ def test_a_dora_adapter_is_not_stacked_on(base: Path, adapter: Path, tmp_path: P
     ("values", "words"),
     [
         ({"lora_target": "no_such_layer"}, "no_such_layer"),
+        ({"lora_target": "q_proj,norm"}, "norm is no layer"),
+        ({"lora_target": "self_attn"}, "self_attn is no layer"),
+        ({"dataset_dir": "d" * 300}, "too long"),
+        ({"output_dir": "d\0d"}, "d?d"),
         ({"additional_target": "lm_haed"}, "lm_haed"),
+        ({"additional_target": "all"}, "no module named all"),
         ({"finetuning_type": "freeze", "freeze_trainable_modules": "mpl"}, "mpl"),
         ({"finetuning_type": "freeze", "freeze_extra_modules": "nrom"}, "nrom"),
+        ({"finetuning_type": "freeze", "freeze_extra_modules": "all"}, "no module named all"),
         ({"finetuning_type": "freeze", "freeze_trainable_layers": -3}, "2 layers"),
         ({"quantization_bit": 4}, "bitsandbytes"),
         ({"create_new_adapter": True}, "adapter_name_or_path"),

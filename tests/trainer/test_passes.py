@@ -10,7 +10,8 @@ from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
 from trainer import batching, graphs, lora, loss, passes  # noqa: E402
 from trainer.chat_template import Sample  # noqa: E402
-from trainer.device import current  # noqa: E402
+from trainer.device import Device, current  # noqa: E402
+from trainer.distributed import Ranks, bytes_here  # noqa: E402
 from trainer.events import EventLog, read_events  # noqa: E402
 from trainer.loss import LabelLoss, LinearCrossEntropy  # noqa: E402
 from trainer.model import attach_adapter, load_model  # noqa: E402
@@ -197,3 +198,46 @@ def test_a_single_sample_that_cannot_fit_is_named_with_its_length(folders: tuple
     assert refused.value.code == "sample_too_long"
     assert "37" in refused.value.sentence("en")
     assert "37" in refused.value.sentence("zh")
+
+
+class Shards(Device):
+    """A device of `room` bytes where a pass takes `fixed` of them, and one for each of its tokens."""
+
+    room, fixed, longest = 0, 0, 0
+    torch_device = torch.device("cpu")
+
+    def free_memory(self) -> int:
+        return Shards.room
+
+    def allocated_memory(self) -> int:
+        return 0
+
+    def peak_memory(self) -> int:
+        return Shards.fixed + Shards.longest
+
+    def reset_peak_memory(self) -> None:
+        Shards.longest = 0
+
+
+class Counting(LabelLoss):
+    def forward(self, batch: batching.Batch) -> torch.Tensor:
+        Shards.longest = max(Shards.longest, batch.input_ids.numel())
+        return super().forward(batch)
+
+
+@pytest.mark.parametrize(("spare", "budget"), [(100_000, 512), (1500, 256), (20, 16)])
+def test_what_shards_take_in_any_pass_does_not_make_their_budget_small(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int, budget: int
+) -> None:
+    model = adapted(folders)
+    gradients = bytes_here(parameter for parameter in model.parameters() if parameter.requires_grad)
+    monkeypatch.setattr(Shards, "fixed", gradients + 1000)
+    monkeypatch.setattr(Shards, "room", int(3 * gradients + (1000 + spare) / 0.85))
+    monkeypatch.setattr(passes, "TOKEN_BUDGET", {"other": 512})
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    device = Shards("npu", "shards", 1)
+    run = passes.Passes(Counting(model), device, "fp32", scaler, 0, EventLog(tmp_path / "events.jsonl"))
+    run.in_step_with(Ranks())
+    run.fit([Sample([5] * 16, [5] * 16)], False)
+    assert run._budget == budget
+    assert Shards.longest + 1000 <= 1000 + spare

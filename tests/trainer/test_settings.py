@@ -31,6 +31,7 @@ BAD = [
     ("learning_rate", ""),
     ("num_train_epochs", "-3"),
     ("num_train_epochs", "1e400"),
+    ("num_train_epochs", "1e308"),
     ("cutoff_len", "3"),
     ("cutoff_len", "131073"),
     ("cutoff_len", "12.5"),
@@ -89,6 +90,21 @@ def test_an_unknown_key_is_refused_by_name_with_the_nearest_one() -> None:
         parse({"learning_rat": 1e-4})
     assert "`learning_rat`" in str(caught.value)
     assert "`learning_rate`" in str(caught.value)
+    with pytest.raises(Problems) as caught:
+        parse({"deepspeed": "ds_z3_config.json"})
+    assert "or use" not in str(caught.value), "nothing of ours is near"
+
+
+def test_a_learning_rate_below_the_end_of_its_scheduler_is_refused() -> None:
+    assert parse({"lr_scheduler_type": "polynomial", "learning_rate": "2e-7"})
+    with pytest.raises(Problems, match="too low"):
+        parse({"lr_scheduler_type": "polynomial", "learning_rate": "1e-7"})
+
+
+def test_a_home_of_nobody_is_a_folder_of_that_name() -> None:
+    from trainer.prepare import absolute
+
+    assert absolute(parse({"output_dir": "~nobody-here/x"})).output_dir == str(Path("~nobody-here/x").absolute())
 
 
 @pytest.mark.parametrize(
@@ -107,6 +123,7 @@ def test_a_combination_that_would_ignore_a_setting_is_refused(values: dict[str, 
         ({"finetuning_type": "freeze", "use_dora": True}, "use_dora", "finetuning_type"),
         ({"freeze_extra_modules": "norm"}, "freeze_extra_modules", "finetuning_type"),
         ({"finetuning_type": "full", "quantization_bit": 4}, "quantization_bit", "finetuning_type"),
+        ({"fsdp": True, "quantization_bit": 4}, "fsdp", "quantization_bit"),
         ({"quantization_bit": 8, "pissa_init": True}, "quantization_bit", "pissa_init"),
         ({"adapter_name_or_path": "/a", "create_new_adapter": True, "quantization_bit": 4}, "quantization_bit",
          "create_new_adapter"),
