@@ -1,4 +1,4 @@
-"""The `tunedesk` command: webui, train, chat, estimate. Imports only what the chosen part needs."""
+"""The `tunedesk` command: webui, train, chat, serve, estimate, export. Imports only what the chosen part needs."""
 
 import sys
 from collections.abc import Callable
@@ -13,13 +13,17 @@ USAGE = {
   webui   serve the page (tunedesk webui --help)
   train   fine-tune a model in this terminal (tunedesk train --help)
   chat    talk to a model in this terminal (tunedesk chat --help)
-  estimate   memory and time that a training would take; arguments as for train""",
+  serve   serve a model over OpenAI's API (tunedesk serve --help)
+  estimate   memory and time that a training would take; arguments as for train
+  export  merge a checkpoint into a model that stands alone (tunedesk export --help)""",
     "zh": """用法：tunedesk 命令 …
 
   webui   启动网页（tunedesk webui --help）
   train   在终端里微调模型（tunedesk train --help）
   chat    在终端里与模型对话（tunedesk chat --help）
-  estimate   估算一次训练所需的内存和时间；参数与 train 相同""",
+  serve   以 OpenAI API 提供模型（tunedesk serve --help）
+  estimate   估算一次训练所需的内存和时间；参数与 train 相同
+  export  将检查点合并为可独立使用的模型（tunedesk export --help）""",
 }
 
 
@@ -47,6 +51,18 @@ def chat(argv: list[str]) -> int:
     return run_terminal(argv)
 
 
+def serve(argv: list[str]) -> int:
+    from trainer.serve_terminal import run_serve
+
+    return run_serve(argv)
+
+
+def export(argv: list[str]) -> int:
+    from trainer.export_terminal import run_export
+
+    return run_export(argv)
+
+
 def estimate(argv: list[str]) -> int:
     from app.estimate_terminal import print_estimate
 
@@ -59,7 +75,14 @@ def estimate(argv: list[str]) -> int:
         return 2
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"webui": webui, "train": train, "chat": chat, "estimate": estimate}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "webui": webui,
+    "train": train,
+    "chat": chat,
+    "serve": serve,
+    "estimate": estimate,
+    "export": export,
+}
 
 
 def main() -> int:

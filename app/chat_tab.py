@@ -28,7 +28,7 @@ class ChatTab:
         self._page, self._text, self._top_bar, self.conversation = page, page.text, top_bar, kept
         text = page.text
         with gr.Group(elem_classes="td-panel"), gr.Row():
-            self.dtype = gr.Dropdown(["auto", *devices().compute_types[:3]], value="auto", label=text("chat.dtype"),
+            self.dtype = gr.Dropdown(["auto", *devices().compute_types[:3]], value="auto", label=text("chat.dtype"), info=text("chat.dtype.help"),
                                      elem_id="infer_dtype")  # fmt: skip
             self.load_button = gr.Button(text("chat.load"), variant="primary", elem_id="load_model", min_width=120)
             self.unload_button = gr.Button(text("chat.unload"), elem_id="unload_model", min_width=120)
@@ -67,7 +67,9 @@ class ChatTab:
     def _lay_out_options(self) -> None:
         text = self._text
         with gr.Column(scale=1, min_width=240):
-            self.system = gr.Textbox("", label=text("chat.system"), lines=2, max_lines=6, elem_id="system")
+            self.system = gr.Textbox(
+                "", label=text("chat.system"), info=text("chat.system.help"), lines=2, max_lines=6, elem_id="system"
+            )
             self.sampling = {
                 key: gr.Textbox(
                     str(sampling.default(key)),
@@ -78,9 +80,21 @@ class ChatTab:
                 )
                 for key in SAMPLING
             }
-            self.skip_special = gr.Checkbox(True, label=text("chat.skip_special_tokens"), elem_id="skip_special_tokens")
-            self.escape = gr.Checkbox(True, label=text("chat.escape_html"), elem_id="escape_html")
-            self.thinking = gr.Checkbox(True, label=text("chat.enable_thinking"), elem_id="enable_thinking")
+            self.skip_special = gr.Checkbox(
+                True,
+                label=text("chat.skip_special_tokens"),
+                info=text("chat.skip_special_tokens.help"),
+                elem_id="skip_special_tokens",
+            )
+            self.escape = gr.Checkbox(
+                True, label=text("chat.escape_html"), info=text("chat.escape_html.help"), elem_id="escape_html"
+            )
+            self.thinking = gr.Checkbox(
+                True,
+                label=text("chat.enable_thinking"),
+                info=text("chat.enable_thinking.help"),
+                elem_id="enable_thinking",
+            )
             self.clear_button = gr.Button(text("chat.clear"), elem_id="clear_history")
 
     # ---- wiring ----
@@ -97,8 +111,17 @@ class ChatTab:
         streaming = {**QUIET, "queue": True, "concurrency_limit": 16, "trigger_mode": "multiple"}
         gr.on([self.input.submit, self.submit_button.click], self._on_submit, inputs, outputs, **streaming)
         self.stop_button.click(self._page.chat.stop, None, None, **QUIET)
-        gr.on([self.clear_button.click, self.chatbot.clear], self._on_clear, None, outputs, **QUIET)
+        self.clear_button.click(self._on_clear, None, outputs, **QUIET)
         self.escape.change(self._reshown, [self.conversation, self.escape], self.chatbot, **QUIET)
+
+    def kept(self) -> dict[str, Any]:
+        """The components whose values outlive a reload, by name; the conversation is kept for all tabs."""
+        options = [self.dtype, self.system, *self.sampling.values(), self.skip_special, self.escape, self.thinking]
+        return {one.elem_id: one for one in options}
+
+    def opened(self, values: dict[str, Any]) -> list[Any]:
+        """The components of `kept` for a page that opens with `values`."""
+        return [gr.update(value=values[name]) if name in values else gr.skip() for name in self.kept()]
 
     def restored(self, kept: Any, escape: bool) -> list[dict[str, Any]]:
         """The chat box of a page that opens, from what its browser kept."""

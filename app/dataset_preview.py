@@ -31,7 +31,8 @@ class DatasetPreview:
             with gr.Row(elem_id="preview_buttons"):
                 self.previous = gr.Button(text("preview.prev"), size="sm", min_width=60, elem_id="preview_prev")
                 self.next = gr.Button(text("preview.next"), size="sm", min_width=60, elem_id="preview_next")
-                self.close = gr.Button(text("preview.close"), size="sm", min_width=60, elem_id="preview_close")
+                self.close = gr.Button(text("preview.close"), size="sm", min_width=60, elem_id="preview_close",
+                                       elem_classes="td-close")  # fmt: skip
 
     def wire(self, button: gr.Button, data_dir: gr.Textbox, datasets: gr.Dropdown, messages: gr.HTML) -> None:
         shown = [self.count, self.page, self.samples]

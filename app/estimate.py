@@ -6,8 +6,6 @@ Token counts come from a process of its own; until it has ended the panel says t
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,17 @@ import gradio as gr
 from app import form, runs
 from app.arguments import PROJECT
 from app.estimate_words import estimate_html, measured_html, pending_html
+from app.fragments import problems_html
 from app.processes import launch_of
 from app.text import Text
 from app.top_bar import QUIET
 from trainer import counts
 from trainer.counts import COUNTED, Counts
 from trainer.dataset_files import find_source
-from trainer.estimate import Hardware, estimate
-from trainer.launch import Launch
+from trainer.estimate import Hardware, check_cutoff, estimate
 from trainer.model_folder import check_model_folder
 from trainer.model_size import read_model_size
+from trainer.prepare import check_model
 from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings
 
@@ -36,12 +35,6 @@ MOST_KEPT = 32
 WITHOUT = {"output_dir", "learning_rate", "lr_scheduler_type", "max_grad_norm", "logging_steps", "warmup_steps"}
 
 Key = tuple[Any, ...]
-
-
-@cache
-def hardware() -> Hardware:
-    """Asked once; accelerators do not come and go."""
-    return Hardware.here()
 
 
 class TokenCounter:
@@ -120,18 +113,17 @@ class EstimatePanel:
             known, found = self._counter.of(settings) if settings.dataset else (True, None)
             if not known:
                 return [pending_html(self._text), gr.Timer(active=True)]
-            words = self._estimated(settings, found, _taken(launch)) if found else ""
+            words = self._estimated(settings, found, Hardware.of(launch)) if found else ""
         except (Problem, Problems, OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
             words = ""  # Start says what is wrong; the last three: a config.json with values that no model has
         return [words, gr.Timer(active=False)]
 
     def _estimated(self, settings: TrainSettings, found: Counts, machine: Hardware) -> str:
+        check_model(settings)
+        try:
+            check_cutoff(settings, found)
+        except Problem as problem:  # Start cannot know it
+            return problems_html("", [problem.sentence(self._text.language)])
         size = read_model_size(check_model_folder(settings.model_name_or_path))
         result = estimate(settings, size, found, machine) if size else None
         return estimate_html(result, machine, self._text) if result else ""
-
-
-def _taken(launch: Launch) -> Hardware:
-    """The devices that a run started with `launch` takes, on all of its machines."""
-    here = hardware()
-    return replace(here, count=(len(launch.devices) or launch.processes or here.count) * launch.nodes)

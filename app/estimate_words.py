@@ -18,7 +18,7 @@ def estimate_html(found: Estimate, machine: Hardware, text: Text) -> str:
     """One line, the parts folded below it, and a warning when it will not fit."""
     cells = "".join(f"<div><dt>{escape(part)}</dt><dd>{value}</dd></div>" for part, value in _parts(found, text))
     notes = "".join(f"<p>{escape(note)}</p>" for note in _notes(found, text))
-    summary = f"<summary>{escape(_headline(found, text))}</summary>"
+    summary = f"<summary>{escape(_headline(found, machine, text))}</summary>"
     fold = f'<details>{summary}<dl class="td-metrics">{cells}</dl>{notes}</details>'
     warning = (
         "" if found.fits else f'<p class="td-notice" role="alert">{escape(warning_words(found, machine, text))}</p>'
@@ -30,12 +30,17 @@ def estimate_lines(found: Estimate, machine: Hardware, text: Text) -> list[str]:
     """The same for a terminal."""
     parts = [f"  {value:>10}  {part}" for part, value in _parts(found, text)]
     warning = [] if found.fits else [warning_words(found, machine, text)]
-    return [_headline(found, text), *parts, *_notes(found, text), *warning]
+    return [_headline(found, machine, text), *parts, *_notes(found, text), *warning]
 
 
-def _headline(found: Estimate, text: Text) -> str:
-    peak, device, seconds = _gib(found.peak_gib), _gib(found.device_gib), duration(found.seconds)
-    return text("estimate.line", peak=peak, device=device, steps=found.steps, time=seconds)
+def _headline(found: Estimate, machine: Hardware, text: Text) -> str:
+    return text("estimate.line", peak=_gib(found.peak_gib), free=_free(machine, text), steps=found.steps,
+                time=duration(found.seconds))  # fmt: skip
+
+
+def _free(machine: Hardware, text: Text) -> str:
+    """What is free of the device's memory, in words: X of Y."""
+    return text("estimate.free", free=_gib(machine.memory_gib), total=_gib(machine.whole_gib))
 
 
 def _parts(found: Estimate, text: Text) -> list[tuple[str, str]]:
@@ -55,8 +60,10 @@ def _notes(found: Estimate, text: Text) -> list[str]:
 
 def warning_words(found: Estimate, machine: Hardware, text: Text) -> str:
     """That it does not fit, and what makes it fit."""
-    needed = _gib(found.peak_gib + found.reserved_gib)
-    words = text("estimate.no_fit", needed=needed, name=machine.name, device=_gib(found.device_gib))
+    needed = found.peak_gib + found.reserved_gib
+    words = text("estimate.no_fit", needed=_gib(needed), name=machine.name, free=_free(machine, text))
+    if needed <= machine.whole_gib:
+        words += text("estimate.in_use")
     if not found.advice:
         return words + text("estimate.no_advice")
     several = [

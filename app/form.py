@@ -19,6 +19,7 @@ from trainer.settings import (
     default_text,
     is_boolean,
     keys,
+    label,
     parse,
     shown,
     typed_text,
@@ -73,7 +74,7 @@ def extra_arguments(value: str) -> dict[str, Any]:
         if key not in TrainSettings.model_fields:
             problems.append(unknown_setting(key, item))
         elif shown(key).group != "file":
-            problems.append(Problem("extra_has_control", label=both("extra_args"), key=quoted(key)))
+            problems.append(Problem("extra_has_control", label=both("extra_args"), key=quoted(key), control=label(key)))
     if problems:
         raise Problems(problems)
     return found

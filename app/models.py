@@ -8,7 +8,8 @@ from app.text import Text
 from trainer import run_folder
 from trainer.model_folder import describe, recommended
 from trainer.problems import Problem, Problems
-from trainer.settings import TrainSettings, as_text, parse, read_yaml
+from trainer.settings import TrainSettings, as_text, parse
+from trainer.settings_file import read_yaml
 from trainer.validation import best, holding
 
 Choice = tuple[str, str]

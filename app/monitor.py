@@ -36,7 +36,8 @@ def status(run: Run | None, text: Text, now: float | None = None) -> str:
 def _stage(run: Run, text: Text) -> str:
     """The stage's name; one that a newer trainer may report is shown as it is."""
     stage = str(run.stage["stage"])
-    return text.group("stage").get(stage, stage)
+    words = text.group("stage").get(stage)
+    return words.format(**run.stage) if words else stage
 
 
 def _latest_step(run: Run) -> Mapping[str, Any] | None:

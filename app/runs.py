@@ -1,6 +1,7 @@
 """A run is a folder: start it, find it, follow it, stop it. Status is derived, never stored."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from trainer import run_folder
 from trainer.events import Event, read_events
 from trainer.launch import Launch
 from trainer.problems import Problem
-from trainer.settings import TrainSettings, label, to_flags
+from trainer.settings import TrainSettings, label
+from trainer.settings_file import to_flags
 
 Status = Literal["starting", "running", "completed", "stopped", "failed", "died"]
 SETTINGS_FOLDER = "_settings"
@@ -265,6 +267,11 @@ def log_tail(folder: Path) -> str:
 def new_name() -> str:
     """A name for the next run, as LLaMA-Factory gives it."""
     return time.strftime("train_%Y-%m-%d-%H-%M-%S")
+
+
+def is_proposed(name: str) -> bool:
+    """Whether `name` is one of `new_name`'s, not a person's."""
+    return re.fullmatch(r"train_(\d+-){5}\d+", name) is not None
 
 
 def folder_for(runs_dir: Path, name: str) -> Path:

@@ -11,7 +11,8 @@ import yaml
 from app.runs import SETTINGS_FOLDER
 from app.text import both
 from trainer.problems import Problem
-from trainer.settings import TrainSettings, parse, read_yaml, to_yaml
+from trainer.settings import TrainSettings, parse
+from trainer.settings_file import read_yaml, to_yaml
 
 
 def folder(runs_dir: Path) -> Path:

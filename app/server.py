@@ -27,6 +27,7 @@ from app import theme
 from app.arguments import PROJECT
 from app.chat import ChatProcess
 from app.chat_tab import ChatTab
+from app.draft import Draft
 from app.gate import LOOPBACK, Gate
 from app.language import COOKIE, language_of
 from app.page import Page
@@ -46,7 +47,7 @@ def build(page: Page) -> gr.Blocks:
         kept = gr.BrowserState([], storage_key="tunedesk-conversation", secret="tunedesk")
         top_bar = TopBar(page)
         with gr.Tabs():
-            with gr.Tab(page.text("tab.train"), id="train"):
+            with gr.Tab(page.text("tab.train"), id="train") as train_tab:
                 train = TrainTab(page, top_bar)
             with gr.Tab(page.text("tab.chat"), id="chat"):
                 chat = ChatTab(page, top_bar, kept)
@@ -63,26 +64,23 @@ def build(page: Page) -> gr.Blocks:
             ]
             return [*changed, now]
 
-        def opened(model: str, kept: Any, escape: bool) -> list[Any]:
-            checkpoints = gr.update(choices=top_bar.checkpoints(model))
-            now = [*train.fresh_names(), checkpoints, chat.restored(kept, escape), *follow([])]
+        draft = Draft(page, train.kept() | chat.kept())
+
+        def opened(draft_text: str, kept: Any) -> list[Any]:
+            values = draft.values(draft_text)
+            conversation = chat.restored(kept, values.get("escape_html", True))
+            now = [*train.opened(values), *chat.opened(values), conversation, *follow([])]
             return [*now, train.estimate.at_opening(page.runs_dir)]
 
-        fields = top_bar.fields
         blocks.load(
             opened,
-            [fields["model_name_or_path"], chat.conversation, chat.escape],
-            [
-                train.fields["output_dir"],
-                train.config_path,
-                fields["adapter_name_or_path"],
-                chat.chatbot,
-                *followed,
-                seen,
-                train.estimate.timer,
-            ],
+            [draft.carrier, chat.conversation],
+            [*train.opening, *chat.kept().values(), chat.chatbot, *followed, seen, train.estimate.timer],
+            js=draft.reading,
             **QUIET,
-        )
+        ).then(None, js="() => { tunedesk.restored(); return []; }")
+        # A model that was loaded or unloaded in the other tab has changed what is free.
+        train_tab.select(lambda: train.estimate.at_opening(page.runs_dir), None, train.estimate.timer, **QUIET)
         gr.Timer(REFRESH_S).tick(follow, seen, [*followed, seen], **QUIET)
     blocks.queue(api_open=False)
     return blocks
@@ -128,7 +126,7 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
             root_path=f"{arguments.root_path.rstrip('/')}/{language}" if arguments.root_path else None,
             theme=theme.theme(),
             css=theme.css(),
-            head=theme.head(),
+            head=theme.head(page.text),
             footer_links=[],
             run_history=False,
             enable_monitoring=False,

@@ -4,9 +4,12 @@ System fonts only and nothing linked, so that the page asks no other host for an
 """
 
 import base64
+import json
 from pathlib import Path
 
 from gradio import themes
+
+from app.text import Text
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -126,7 +129,12 @@ def logo() -> str:
     return (ASSETS / "logo.svg").read_text(encoding="utf-8")
 
 
-def head() -> str:
-    """The icon, inside the link itself: Gradio ignores `favicon_path` on any path but /."""
+def head(text: Text) -> str:
+    """The icon, inside the link itself: Gradio ignores `favicon_path` on any path but /. The page's own script."""
     icon = base64.b64encode(logo().encode()).decode()
-    return f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml;base64,{icon}">'
+    words = json.dumps(text.group("browser")).replace("<", "\\u003c")
+    script = (ASSETS / "page.js").read_text(encoding="utf-8")
+    return (
+        f'<link rel="icon" type="image/svg+xml" href="data:image/svg+xml;base64,{icon}">'
+        f"<script>window.tunedesk = {{ words: {words} }};{{\n{script}}}</script>"
+    )

@@ -10,7 +10,7 @@ from app.arguments import PROJECT
 from app.devices import devices
 from app.form import widget
 from app.page import Page
-from trainer.prepare import quantization_missing
+from trainer.quantization import quantization_missing
 from trainer.settings import default_text, shown
 
 

@@ -16,10 +16,12 @@ from app.loss_chart import loss_chart
 from app.page import Page
 from app.processes import ProcessControls, launch_of
 from app.top_bar import QUIET, TopBar
-from trainer import records, run_folder
+from trainer import address, records, run_folder
+from trainer.launch import Launch
 from trainer.prepare import check
 from trainer.problems import Problem, Problems
-from trainer.settings import TrainSettings, keys, label, parse, read_yaml, to_shell
+from trainer.settings import TrainSettings, keys, label, parse
+from trainer.settings_file import read_yaml, to_shell
 
 
 def short(path: Path) -> str:
@@ -96,6 +98,7 @@ class TrainTab:
             self.command_button = gr.Button(text("preview_command"), elem_id="preview_command", min_width=100)
             self.save_button = gr.Button(text("save_arguments"), elem_id="save_arguments", min_width=100)
             self.load_button = gr.Button(text("load_arguments"), elem_id="load_arguments", min_width=100)
+            self.defaults_button = gr.Button(text("restore_defaults"), elem_id="restore_defaults", min_width=100)
             self.start_button = gr.Button(text("start"), variant="primary", elem_id="start", min_width=100)
             self.abort_button = gr.Button(text("abort"), variant="stop", elem_id="abort", min_width=100)
         with gr.Group(elem_classes="td-panel"), gr.Row():
@@ -114,10 +117,14 @@ class TrainTab:
         with gr.Row(visible=False, elem_id="offer") as self.offer:
             self.offer_resume = gr.Button(self._text("resume"), elem_id="offer_resume", min_width=100)
             self.offer_new = gr.Button(self._text("new_folder"), elem_id="offer_new", min_width=100)
-        with gr.Group(visible=False, elem_id="command_panel") as self.command_panel:
+        with gr.Group(visible=False, elem_id="command_panel", elem_classes="td-closable") as self.command_panel:
+            self.command_problems = gr.HTML(elem_id="command_problems", apply_default_css=False)
             self.command = gr.Textbox(label=text("command.title"), info=text("command.help"), lines=4, max_lines=14,
                                       buttons=["copy"], interactive=False, elem_id="command")  # fmt: skip
-            self.command_close = gr.Button(text("preview.close"), size="sm", elem_id="command_close")
+            # Clicked by assets/page.js when the form changes; there only while the panel is open.
+            self.command_again = gr.Button("", elem_id="command_again", elem_classes="td-again")
+            self.command_close = gr.Button(text("preview.close"), size="sm", elem_id="command_close",
+                                           elem_classes="td-close")  # fmt: skip
         self.preview = DatasetPreview(self._page)
 
     def _lay_out_monitor(self) -> None:
@@ -158,7 +165,7 @@ class TrainTab:
         self._top_bar.wire(self.fields["learning_rate"])
         data_dir, dataset = self.fields["dataset_dir"], self.fields["dataset"]
         # The folder whose datasets the form offers: loaded settings bring their own choice.
-        settled_dir = gr.State(str(self._page.data_dir))
+        settled_dir = self._settled_dir = gr.State(str(self._page.data_dir))
         data_dir.change(self._on_data_dir, [data_dir, dataset, settled_dir], [dataset, settled_dir], **QUIET)
         data_dir.blur(self._data_dir_problem, data_dir, self.messages, **QUIET)
         self.fields["dataset"].focus(
@@ -169,15 +176,26 @@ class TrainTab:
         )
         self.preview.wire(self.preview_button, self.fields["dataset_dir"], self.fields["dataset"], self.messages)
         processes = self.processes.inputs
-        self.command_button.click(
-            self._on_command, [*inputs, *processes], [self.messages, self.command_panel, self.command], **QUIET
-        )
-        self.command_close.click(lambda: gr.update(visible=False), None, self.command_panel, **QUIET)
+        self._wire_command([*inputs, *processes])
         self.save_button.click(self._on_save, [self.config_path, *inputs], [self.messages, self.config_path], **QUIET)
         self.load_button.click(
             self._on_load,
             self.config_path,
             [self.messages, self._top_bar.model_name, self._top_bar.settled, settled_dir, *inputs],
+            **QUIET,
+        )
+        self.defaults_button.click(
+            self._on_defaults,
+            None,
+            [
+                self.messages,
+                self.offer,
+                self._top_bar.model_name,
+                self._top_bar.settled,
+                settled_dir,
+                *inputs,
+                *processes,
+            ],
             **QUIET,
         )
         self.config_path.focus(
@@ -192,12 +210,59 @@ class TrainTab:
         self.estimate.wire(self.fields, processes, lambda values: form.for_training(self._values(values)))
         self.abort_button.click(self._on_abort, None, [self.messages, *shown[3:]], **QUIET)
 
-    def fresh_names(self) -> list[Any]:
-        """Names for the next run and settings file, for a page that opens."""
-        return [
-            runs.new_name(),
-            gr.update(value=saved_settings.new_name(), choices=saved_settings.names(self._page.runs_dir)),
-        ]
+    def _wire_command(self, inputs: list[Any]) -> None:
+        """The preview and, while it is open, its following of the form: what it shows is what Start would run."""
+        again = {"fn": self._on_change, "inputs": inputs, "outputs": [self.command_problems, self.command]}
+        # Once more after it has opened: what was changed meanwhile was not followed yet.
+        self.command_button.click(
+            self._on_command, inputs, [self.messages, self.command_panel, self.command], **QUIET
+        ).then(**again, **QUIET)
+        self.command_again.click(**again, trigger_mode="always_last", **QUIET)
+        self.command_close.click(lambda: gr.update(visible=False), None, self.command_panel, **QUIET)
+
+    # ---- what a page opens with ----
+
+    def kept(self) -> dict[str, Any]:
+        """The components whose values outlive a reload, by name."""
+        return {key: self.fields[key] for key in form.KEYS} | {one.elem_id: one for one in self.processes.inputs}
+
+    @property
+    def opening(self) -> list[Any]:
+        """What `opened` fills in."""
+        chosen = [self._top_bar.model_name, self._top_bar.settled, self._settled_dir]
+        return [self.config_path, *chosen, *self.kept().values()]
+
+    def opened(self, values: dict[str, Any]) -> list[Any]:
+        """A page that opens with `values`, those that it had kept: the others are as they were laid out."""
+        names = saved_settings.names(self._page.runs_dir)
+        config_path = gr.update(value=saved_settings.new_name(), choices=names)
+        values = dict(values)
+        if runs.is_proposed(values.get("output_dir", "")):
+            del values["output_dir"]
+        values.setdefault("output_dir", runs.new_name())
+        values.setdefault("model_name_or_path", self._page.model)
+        values.setdefault("adapter_name_or_path", "")
+        processes = [gr.update(value=values[one.elem_id]) if one.elem_id in values else gr.skip()
+                     for one in self.processes.inputs]  # fmt: skip
+        return [config_path, *self._filled(values), *processes]
+
+    def _filled(self, values: dict[str, Any]) -> list[Any]:
+        """The name of the model, the model and folder that are settled, and every field: those in `values` filled."""
+        name = model = folder = gr.skip()
+        if "model_name_or_path" in values:
+            model, name = values["model_name_or_path"], self._top_bar.named(values["model_name_or_path"])
+        if "dataset_dir" in values:
+            folder = values["dataset_dir"]
+        return [name, model, folder, *(self._loaded(key, values) for key in form.KEYS)]
+
+    def _on_defaults(self) -> list[Any]:
+        page = self._page
+        values = {key: self.fields[key].value for key in form.KEYS}
+        values |= {"learning_rate": self._top_bar.learning_rate(page.model)[0], "dataset": self._preselected(),
+                   "output_dir": runs.new_name()}  # fmt: skip
+        processes = [gr.update(value=one.value) for one in self.processes.inputs]
+        notice = fragments.notice_html(self._text("restored_defaults"))
+        return [notice, gr.update(visible=False), *self._filled(values), *processes]
 
     # ---- handlers ----
 
@@ -233,15 +298,31 @@ class TrainTab:
 
     def _on_command(self, *values: Any) -> list[Any]:
         try:
-            settings = form.for_training(self._values(values[: len(form.KEYS)]))
-            launch = launch_of(values[len(form.KEYS) :])
+            settings, launch = self._asked(values)
         except (Problem, Problems) as error:
             return [self.problems(error), gr.update(visible=False), ""]
+        return ["", gr.update(visible=True), self._commands(settings, launch)]
+
+    def _on_change(self, *values: Any) -> list[Any]:
+        """The command of the form as it is now; of a form with mistakes there is none, but what they are."""
+        try:
+            settings, launch = self._asked(values)
+        except (Problem, Problems) as error:
+            return [self.problems(error), ""]
+        return ["", self._commands(settings, launch)]
+
+    def _asked(self, values: Sequence[Any]) -> tuple[TrainSettings, Launch]:
+        """What the form and the process controls ask for. Raises Problem or Problems."""
+        settings = form.for_training(self._values(values[: len(form.KEYS)]))
+        return settings, launch_of(values[len(form.KEYS) :])
+
+    def _commands(self, settings: TrainSettings, launch: Launch) -> str:
+        """What Start runs; of several machines what each one runs."""
         commands = [to_shell(runs.command(settings, launch, rank)) for rank in range(launch.nodes)]
         if launch.nodes > 1:
             heads = [self._text("command.machine", number=rank + 1) for rank in range(launch.nodes)]
             commands = [f"# {head}\n{words}\n" for head, words in zip(heads, commands, strict=True)]
-        return ["", gr.update(visible=True), "\n".join(commands)]
+        return "\n".join(commands)
 
     def _on_save(self, name: str, *values: Any) -> list[Any]:
         try:
@@ -264,46 +345,44 @@ class TrainTab:
             kept.add("compute_type")
         path = saved_settings.path_for(self._page.runs_dir, name)
         notice = fragments.notice_html(self._text("loaded_arguments", path=path))
-        model = folder = name_shown = gr.skip()
-        if "model_name_or_path" not in kept:
-            model, name_shown = settings.model_name_or_path, self._top_bar.named(settings.model_name_or_path)
-        if "dataset_dir" not in kept:
-            folder = settings.dataset_dir
-        values = [gr.skip() if key in kept else self._loaded(key, found) for key in form.KEYS]
-        return [notice, name_shown, model, folder, *values]
+        return [notice, *self._filled({key: value for key, value in found.items() if key not in kept})]
 
     def _loaded(self, key: str, found: dict[str, Any]) -> Any:
-        if key == "dataset":
+        """The field `key` filled from `found`; lists offer what belongs to the folder or model that comes with it."""
+        if key not in found:
+            return gr.skip()
+        if key == "dataset" and "dataset_dir" in found:
             return gr.update(choices=self._datasets(found["dataset_dir"]) or found[key], value=found[key])
-        if key == "adapter_name_or_path":
+        if "model_name_or_path" in found and key == "adapter_name_or_path":
             return gr.update(choices=self._top_bar.checkpoints(found["model_name_or_path"]), value=found[key])
+        if "model_name_or_path" in found and key == "learning_rate":
+            return gr.update(value=found[key], info=self._top_bar.learning_rate(found["model_name_or_path"])[1])
         return gr.update(value=found[key])
 
     def _on_start(self, *values: Any) -> list[Any]:
-        def settings() -> TrainSettings:
-            return form.for_training(self._values(values[: len(form.KEYS)]))
-
-        return self._started(settings, values[len(form.KEYS) :])
+        return self._started(lambda: self._asked(values))
 
     def _on_resume(self, name: str | None, *processes: Any) -> list[Any]:
         """`name`: the run to go on with; None is the one that the page shows."""
 
-        def settings() -> TrainSettings:
+        def settings() -> tuple[TrainSettings, Launch]:
             run = runs.latest(self._page.runs_dir) if name is None else None
             folder = run.folder if run else runs.folder_for(self._page.runs_dir, name or "")
             found = parse(read_yaml(folder / run_folder.CONFIG))
-            return found.model_copy(update={"output_dir": str(folder), "resume_from_checkpoint": "latest"})
+            resumed = {"output_dir": str(folder), "resume_from_checkpoint": "latest"}
+            return found.model_copy(update=resumed), launch_of(processes)
 
-        return self._started(settings, processes)
+        return self._started(settings)
 
-    def _started(self, settings: Callable[[], TrainSettings], processes: Sequence[Any]) -> list[Any]:
-        """Starts what `settings` gives: the messages, the offer and the monitor afterwards."""
+    def _started(self, asked: Callable[[], tuple[TrainSettings, Launch]]) -> list[Any]:
+        """Starts what `asked` gives: the messages, the offer and the monitor afterwards."""
         try:
-            wanted, launch = settings(), launch_of(processes)
+            wanted, launch = asked()
             busy = runs.alive(self._page.runs_dir)
             if busy and str(busy.folder) == wanted.output_dir:  # a second click on Start
                 return ["", gr.update(visible=False), gr.skip(), *self.view()]
             check(wanted)
+            address.check(launch)
             if busy:
                 words = fragments.notice_html(self._text("already_running", run=busy.name))
                 return [words, gr.update(visible=False), gr.skip(), *self.view()]

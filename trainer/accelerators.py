@@ -4,6 +4,7 @@ What the environment hides (CUDA_VISIBLE_DEVICES, ASCEND_RT_VISIBLE_DEVICES) is 
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -55,6 +56,15 @@ def count(environment: Mapping[str, str] = os.environ) -> int:
         if len(files) <= 1:
             return len(files)
     return len(accelerators(environment))
+
+
+def processor_name() -> str:
+    """This machine's processor, as its maker calls it where the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
+    )
+    return " ".join(names[0].split(":", 1)[1].split()) if names else platform.machine()
 
 
 def nvidia(lines: list[str]) -> list[Accelerator]:

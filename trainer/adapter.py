@@ -57,10 +57,10 @@ def adapted_model(model: PreTrainedModel, settings: TrainSettings, resumed_from:
     return adapted
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Writes the adapter's configuration and weights into `folder`."""
+def save_adapter(model: PeftModel, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Writes the adapter's configuration and weights into `folder`. `weights`: instead of the model's own."""
     # "auto" would look the base model up on a hub to see whether its embeddings changed size.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # a card with blanks to fill in
     if folded := getattr(model, "folded", None):
         _write_folded(folder, folded)
@@ -80,6 +80,9 @@ def _new_config(model: PreTrainedModel, settings: TrainSettings) -> LoraConfig:
         inside = (f"{name}.{below}".rstrip(".").rsplit(".", 1)[-1] for below, _ in module.named_modules())
         if name.endswith(tuple(extra)) and not set(targets).isdisjoint(inside):
             raise Problem("setting_conflict", first=named("additional_target", name), second=named("lora_target"))
+        if name.endswith(tuple(extra)) and not all(weight.is_floating_point() for weight in module.parameters()):
+            raise Problem("setting_conflict", first=named("additional_target", name),
+                          second=named("quantization_bit", settings.quantization_bit))  # fmt: skip
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.lora_rank,
@@ -119,11 +122,8 @@ def _with_adapter(model: PreTrainedModel, config: Any, settings: TrainSettings) 
     """`model` with a fresh adapter; what is trained is kept in fp32 unless pure_bf16 asks otherwise."""
     pure = settings.compute_type == "pure_bf16"
     adapted = get_peft_model(model, config, autocast_adapter_dtype=not pure)
-    for name, parameter in adapted.named_parameters():
+    for parameter in adapted.parameters():
         if parameter.requires_grad and not pure:
-            if not parameter.is_floating_point():
-                raise Problem("setting_conflict", first=named("additional_target", name),
-                              second=named("quantization_bit", settings.quantization_bit))  # fmt: skip
             parameter.data = parameter.data.float()
     return adapted
 

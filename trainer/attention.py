@@ -6,6 +6,8 @@ Elsewhere samples are padded: a dense mask over all of them costs more than padd
 """
 
 import inspect
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -61,14 +63,48 @@ def varlen_attention(
     assert attention_mask is None
     assert "cu_seq_lens_q" in kwargs, "unpadded passes only"
     starts, longest = kwargs["cu_seq_lens_q"], kwargs["max_length_q"]
+    options = {"scale": scaling} | _causal(query.shape[1] != key.shape[1], sliding_window)
+    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
+    output = varlen_attn(q, k, v, starts, starts, longest, longest, **options)
+    return output.unsqueeze(0), None
+
+
+def _causal(grouped: bool, sliding_window: int | None) -> dict[str, Any]:
+    """Names for it in the torch at hand."""
+    from torch.nn.attention.varlen import varlen_attn
+
     known = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"scale": scaling}
+    options: dict[str, Any] = {}
     if "window_size" in known:  # torch 2.11
         options["window_size"] = (-1 if sliding_window is None else sliding_window - 1, 0)
     else:
         options["is_causal"] = True
     if "enable_gqa" in known:
-        options["enable_gqa"] = query.shape[1] != key.shape[1]
-    q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))
-    output = varlen_attn(q, k, v, starts, starts, longest, longest, **options)
-    return output.unsqueeze(0), None
+        options["enable_gqa"] = grouped
+    return options
+
+
+@lru_cache(maxsize=4)  # a pass asks once a layer, and each new tensor waits for the device
+def _whole(length: int, device: torch.device) -> Tensor:
+    return torch.tensor([0, length], dtype=torch.int32, device=device)
+
+
+def continuing_attention(device_type: str, dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """Causal attention of a text's last tokens over all of it, by torch's varlen kernel; None where there is none.
+
+    q: (tokens, heads, head_dim) · k, v: (length, kv_heads, head_dim), the last `tokens` of them q's own. Returns as q.
+    The plain SDPA would write a mask and all scores, or have cuDNN plan half a second for every new length.
+    """
+    if device_type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return None
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # torch < 2.10
+        return None
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        starts_q, starts_k = (_whole(len(part), q.device) for part in (q, k))
+        options = _causal(q.shape[1] != k.shape[1], None)
+        return varlen_attn(q, k, v, starts_q, starts_k, len(q), len(k), **options)
+
+    return attend

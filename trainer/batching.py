@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.chat_template import Sample
 
@@ -126,13 +126,19 @@ def share(lengths: list[int], count: int) -> list[list[int]]:
     return [positions for positions in shares if positions]
 
 
-def collate(samples: list[Sample], pad_id: int, weight: float = 1.0) -> Batch:
-    """`samples` as one right-padded batch on the CPU; `weight`: what each label counts."""
+def collate(samples: list[Sample], pad_id: int, weight: float = 1.0, multiple: int = 1) -> Batch:
+    """`samples` as one right-padded batch on the CPU; `weight`: what each label counts.
+
+    The padded length is a multiple of `multiple`, and so is the number of labels: those added count nothing.
+    """
     longest = max(len(sample.input_ids) for sample in samples)
+    longest += -longest % multiple
     input_ids = torch.full((len(samples), longest), pad_id)
     for row, sample in enumerate(samples):
         input_ids[row, : len(sample.input_ids)] = torch.tensor(sample.input_ids)
-    labels = _labels(samples, range(0, len(samples) * longest, longest), weight)
+    predicting, targets, weights = _labels(samples, range(0, len(samples) * longest, longest), weight)
+    missing = -len(predicting) % multiple
+    labels = (nn.functional.pad(part, (0, missing)) for part in (predicting, targets, weights))
     return Batch(input_ids, *labels, lengths=tuple(len(sample.input_ids) for sample in samples))
 
 

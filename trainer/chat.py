@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import sampling
@@ -19,10 +20,14 @@ from trainer.chat_failure import as_problem
 from trainer.chat_pipes import Inbox, Replies, Request, guarded_stdin, guarded_stdout
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.problems import Problem
+from trainer.settings import ComputeType
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from trainer.chat_model import ChatModel
     from trainer.generate import Finish
+    from trainer.weights import Weights
 
 
 class Session:
@@ -33,18 +38,21 @@ class Session:
         self._model: ChatModel | None = None
 
     def load(self, request: Request) -> None:
-        from trainer import chat_model
-
         started = time.monotonic()
         model = check_model_folder(str(request.get("model") or ""))
         adapter = check_adapter_folder(str(request["adapter"])) if request.get("adapter") else None
+        dtype: Any = request.get("dtype") or "auto"
+        weights = _begin(model, dtype) if self._model is None else None
+        from trainer import chat_model  # takes seconds
+
         self._model = loaded = chat_model.load(
             self._model,
             model,
             adapter,
-            dtype=request.get("dtype") or "auto",
+            dtype=dtype,
             template=request.get("template") or "auto",
             on_stage=self._replies.stage,
+            weights=weights,
         )
         self._replies.send(
             "loaded",
@@ -52,6 +60,7 @@ class Session:
             adapter=str(loaded.adapter) if loaded.adapter else None,
             device=loaded.device.name,
             dtype=loaded.dtype,
+            way=loaded.way,
             seconds=round(time.monotonic() - started, 3),
             memory_gib=round(loaded.device.memory_gib(), 3),
         )
@@ -90,6 +99,15 @@ class Session:
             self._replies.problem(
                 problem, op=request.get("op"), id=request.get("id"), model_kept=self._model is not None
             )
+
+
+def _begin(model: Path, dtype: ComputeType) -> "Future[Weights | None]":
+    """Starts what loading waits for and needs no library but torch: reading weights, compiling kernels."""
+    from trainer.kernels_ahead import compile_ahead
+    from trainer.weights import Weights
+
+    compile_ahead(model, dtype)
+    return Weights.ahead(model, dtype)
 
 
 def _numbers(finish: "Finish") -> dict[str, Any]:

@@ -2,19 +2,21 @@
 
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 
 from trainer import device
 from trainer.chat_template import ChatTemplate
+from trainer.engine import Engine, Way
 from trainer.generate import Finish, reply
-from trainer.model import attach_adapter, load_model, load_tokenizer
+from trainer.model import load_model, load_tokenizer
 from trainer.problems import Problem
 from trainer.sampling import Sampling
 from trainer.settings import ComputeType
+from trainer.weights import Weights
 
 Message = dict[str, Any]
 
@@ -27,15 +29,24 @@ _THREADS = torch.get_num_threads()
 class ChatModel:
     """Raises Problem from every method that meets one; after a failed swap the adapter before it is on again."""
 
-    def __init__(self, folder: Path, dtype: ComputeType = "auto", template: str = "auto") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dtype: ComputeType = "auto",
+        template: str = "auto",
+        on_stage: Callable[[str], None] = lambda _: None,
+        weights: "Future[Weights | None] | None" = None,
+    ) -> None:
         self.device = device.current()
         self.folder, self.dtype = folder, self.device.compute_type(dtype)
         self.adapter: Path | None = None
         self._tokenizer = load_tokenizer(folder)
         self.use_template(template)
-        self._base = load_model(folder, self.device.dtype(dtype), self.device.torch_device)
-        self._adapted: PeftModel | None = None
+        ahead = weights.result() if weights else None
+        self._base = load_model(folder, self.device.dtype(dtype), self.device.torch_device, weights=ahead)
         torch.set_num_threads(1 if self._base.get_memory_footprint() < _ONE_THREAD_BYTES else _THREADS)
+        on_stage("preparing")
+        self._engine = Engine(self._base)
 
     def use_template(self, name: str) -> None:
         """Raises Problem for a name that is unknown, or for "auto" when the model brings none."""
@@ -43,17 +54,13 @@ class ChatModel:
 
     def use_adapter(self, folder: Path | None) -> None:
         """Answers come from the base with the adapter of `folder`, or from the bare base as it was loaded."""
-        before = self.adapter
-        self._detach()
-        if folder is None:
-            return
-        try:
-            self._attach(folder)
-        except BaseException:
-            self._detach()
-            if before is not None:
-                self._attach(before)
-            raise
+        self._engine.way(folder)
+        self.adapter = folder
+
+    @property
+    def way(self) -> Way:
+        """How its answers are computed."""
+        return self._engine.way(self.adapter)
 
     def reply(
         self,
@@ -67,27 +74,15 @@ class ChatModel:
         """As `generate.reply`, for a conversation that ends with the user's message."""
         check_messages(messages)
         return reply(
-            self._adapted or self._base,
+            self._engine,
             self._tokenizer,
             self._template.prompt_ids(messages, enable_thinking=enable_thinking),
             sampling,
             {*self._template.stop_token_ids, *self._end_ids()},
+            adapter=self.adapter,
             cancel=cancel,
             skip_special_tokens=skip_special_tokens,
         )
-
-    def _attach(self, folder: Path) -> None:
-        self._adapted = attach_adapter(self._base, folder).eval()
-        self.adapter = folder
-
-    def _detach(self) -> None:
-        """Puts the base's own layers back, the very objects that were loaded."""
-        if self._adapted is not None:
-            self._adapted.unload()
-        self._adapted = self.adapter = None
-        # A mark that peft leaves on the base; it warns of several adapters when it finds one.
-        if hasattr(self._base, "peft_config"):
-            del self._base.peft_config
 
     def _end_ids(self) -> list[int]:
         ends = self._base.generation_config.eos_token_id if self._base.generation_config else None
@@ -114,12 +109,13 @@ def load(
     dtype: ComputeType = "auto",
     template: str = "auto",
     on_stage: Callable[[str], None],
+    weights: "Future[Weights | None] | None" = None,
 ) -> ChatModel:
     """`current` with `adapter` when it holds `model` in that type already, else a new ChatModel."""
     wanted = device.current().compute_type(dtype)
     if current is None or (current.folder, current.dtype) != (model, wanted):
         on_stage("loading_model")
-        current = ChatModel(model, dtype, template)
+        current = ChatModel(model, dtype, template, on_stage, weights)
     else:
         current.use_template(template)
     if current.adapter != adapter:

@@ -56,6 +56,10 @@ class _Chunk(NamedTuple):
     turn: int
 
 
+# Texts of a conversation whose token ids are remembered.
+MOST_KNOWN = 1000
+
+
 class ChatTemplate:
     """A tokenizer with the Jinja template `source`. Make it with `ChatTemplate.of`.
 
@@ -70,6 +74,7 @@ class ChatTemplate:
         self.tokenizer = tokenizer
         self.source = source
         self.name = name
+        self._known: dict[str, list[int]] = {}  # a conversation's texts: the next turn has them again
         self._shapes: dict[tuple[Roles, bool, bool], Shape] = {}
         self._added = _added_tokens(tokenizer)
         self.end_token = self._find_end_token()
@@ -110,7 +115,9 @@ class ChatTemplate:
     def prompt_ids(self, messages: Sequence[Message], enable_thinking: bool = True) -> list[int]:
         """`prompt` as token ids: those that a training sample of the same messages begins with."""
         chunks = self._chunks(messages, prompt=True, thinking=enable_thinking)
-        return [token for tokens in self._tokenized([chunks])[0] for token in tokens]
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        return [token for tokens in self._tokenized([chunks], self._known)[0] for token in tokens]
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """The rendered conversation; trained pieces are each answer with its end token and nothing after it."""
@@ -361,13 +368,19 @@ class ChatTemplate:
         assert isinstance(ids, list)
         return ids
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
+    def _ids(self, texts: list[str], known: dict[str, list[int]] | None = None) -> list[list[int]]:
+        if known is not None:
+            missing = [text for text in texts if text not in known]
+            known.update(zip(missing, self._ids(missing), strict=True))
+            return [known[text] for text in texts]
         if not texts:
             return []
         return self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
 
-    def _tokenized(self, chunked: Sequence[Sequence[_Chunk]]) -> list[list[list[int]]]:
-        """The token ids of each chunk. All are tokenized in one call."""
+    def _tokenized(
+        self, chunked: Sequence[Sequence[_Chunk]], known: dict[str, list[int]] | None = None
+    ) -> list[list[list[int]]]:
+        """The token ids of each chunk. All are tokenized in one call, but those `known`, to which the others go."""
         begins_anew = tuple(self._added)  # a text after an added token is one of its own to the tokenizer
         goes_on = [
             bool(self._prefix) and n > 0 and not chunks[n - 1].text.endswith(begins_anew)
@@ -375,7 +388,7 @@ class ChatTemplate:
             for n in range(len(chunks))
         ]
         texts = [chunk.text for chunks in chunked for chunk in chunks]
-        ids = self._ids([self._prefix + text if on else text for text, on in zip(texts, goes_on, strict=True)])
+        ids = self._ids([self._prefix + text if on else text for text, on in zip(texts, goes_on, strict=True)], known)
         if any(goes_on):
             prefix = self._ids([self._prefix])[0]
             for position, on in enumerate(goes_on):

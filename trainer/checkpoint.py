@@ -41,11 +41,11 @@ def save_model(
 ) -> None:
     """Adapter or model files and the tokenizer, into `folder`. `weights`: instead of the model's own."""
     if isinstance(model, PeftModel):
-        save_adapter(model, folder)
+        save_adapter(model, folder, weights)
     else:
         model.save_pretrained(str(folder), state_dict=weights)
     tokenizer.save_pretrained(str(folder))
-    _apply_umask(folder)
+    apply_umask(folder)
 
 
 def save(
@@ -72,8 +72,8 @@ def save(
             torch.save(training, beside / OPTIMIZER)
             torch.save({"ranks": rng} if rng else rng_state(), beside / RNG)
         (beside / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n")
-        _apply_umask(beside)
-        _sync(beside)
+        apply_umask(beside)
+        sync(beside)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)  # a full disk stays full otherwise
         raise
@@ -110,7 +110,7 @@ def finish(
                 shutil.copyfile(path, beside / path.name)
     else:
         save_model(beside, model, tokenizer, weights)
-    _sync(beside)
+    sync(beside)
     for path in sorted(beside.iterdir(), key=lambda path: path.name in run_folder.WEIGHT_FILES):
         path.replace(folder / path.name)
     beside.rmdir()
@@ -172,7 +172,7 @@ def restore_rng(checkpoint: Path, rank: int = 0) -> None:
         getattr(torch, accelerator.type).set_rng_state(state["device"])
 
 
-def _apply_umask(folder: Path) -> None:
+def apply_umask(folder: Path) -> None:
     """safetensors writes 0600, which shuts out the group and containers that run as another user."""
     umask = os.umask(0)
     os.umask(umask)
@@ -181,7 +181,7 @@ def _apply_umask(folder: Path) -> None:
             path.chmod(0o666 & ~umask)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """To the disk before the rename: a power cut must not leave a complete name over missing bytes."""
     for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)

@@ -15,24 +15,15 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from trainer import run_folder, torchrun
+from trainer import address, run_folder, torchrun
 from trainer.events import EventLog, FollowerLog
 from trainer.launch import Launch
 from trainer.model_folder import read_ahead
 from trainer.prepare import absolute, check
 from trainer.problems import Language, Problem, Problems
-from trainer.settings import (
-    TrainSettings,
-    choices,
-    default_text,
-    keys,
-    label,
-    parse,
-    read_yaml,
-    shown,
-    to_flags,
-    to_yaml,
-)
+from trainer.quantization import without_bitsandbytes
+from trainer.settings import TrainSettings, choices, default_text, keys, label, parse, shown
+from trainer.settings_file import read_yaml, to_yaml
 
 
 def terminal_language() -> Language:
@@ -61,7 +52,7 @@ def settings_from(argv: list[str], language: Language) -> TrainSettings:
     """Settings from files, key=value pairs and flags; later ones win. Raises Problem or Problems."""
     if {"-h", "--help"} & set(argv):
         parser(language).parse_args(["--help"])
-    settings = parse(_values(argv))
+    settings = parse(typed_values(argv))
     if not settings.output_dir:
         if Launch.of(os.environ).nodes > 1:  # each machine would take another name
             raise Problem("setting_missing", label=label("output_dir"))
@@ -69,7 +60,7 @@ def settings_from(argv: list[str], language: Language) -> TrainSettings:
     return absolute(settings)
 
 
-def _values(argv: list[str]) -> dict[str, Any]:
+def typed_values(argv: list[str]) -> dict[str, Any]:
     """What the arguments say, unchecked, so that whatever is wrong is refused by name."""
     values: dict[str, Any] = {}
     rest = list(argv)
@@ -97,6 +88,8 @@ def main(argv: list[str]) -> int:
         processes = Launch.of(os.environ) if torchrun.rank() is None else None
         leads = processes.node_rank == 0 if processes else torchrun.rank() == 0
         check(settings, output=leads)
+        if processes:
+            address.check(processes)
         folder = Path(settings.output_dir)
         held: AbstractContextManager[Any] = nullcontext()
         events: EventLog = FollowerLog(folder / run_folder.EVENTS)
@@ -109,10 +102,11 @@ def main(argv: list[str]) -> int:
         return 2
     read_ahead(settings.model_name_or_path)
     with held:
-        several = processes is not None and processes.several
+        # DeepSpeed runs under torchrun even where it runs one process.
+        several = processes is not None and (processes.several or settings.deepspeed is not None)
         stop.tell(events, (lambda: torchrun.relay_stop(events)) if several else None)
         if processes and several:
-            return torchrun.run(processes, to_flags(settings), events, stop.asked)
+            return torchrun.run(processes, settings, events, stop.asked)
         return _train(settings, events, stop)
 
 
@@ -127,12 +121,17 @@ def _work(argv: list[str]) -> int:
 
 def _train(settings: TrainSettings, events: EventLog, stop: "StopOnSignals") -> int:
     _share_the_cores()
+    without_bitsandbytes(settings)
     warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other is not for train.log
     warnings.filterwarnings("ignore", module="peft")
     _log_to(Path(settings.output_dir) / run_folder.LOG)
-    from trainer.train import run  # torch from here on
+    from trainer.weights import Weights  # torch from here on
 
-    return run(settings, events, stop.asked)
+    plain = settings.finetuning_type == "lora" and not settings.quantization_bit and torchrun.rank() is None
+    weights = Weights.ahead(Path(settings.model_name_or_path), settings.compute_type) if plain else None
+    from trainer.train import run  # takes seconds
+
+    return run(settings, events, stop.asked, weights)
 
 
 def _share_the_cores() -> None:
@@ -144,6 +143,8 @@ def _share_the_cores() -> None:
     if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     _keep_freed_memory()
+    # oneDNN's kernels for 16-bit matrices, one for each shape: a step needs some 100 at a time, its own limit is 1024.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 
 def _keep_freed_memory() -> None:

@@ -1,12 +1,11 @@
 """The one place that knows which accelerator this is: name, dtypes, memory, seeding."""
 
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import torch
 
+from trainer.accelerators import processor_name
 from trainer.problems import Problem
 from trainer.settings import ComputeType, label
 
@@ -96,15 +95,7 @@ def current() -> Device:
         assert accelerator is not None
         module = getattr(torch, accelerator.type)
         return Device(accelerator.type, module.get_device_name(), torch.accelerator.device_count())
-    return Device("cpu", _cpu_name(), 1)
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
-    )
-    return " ".join(names[0].split(":", 1)[1].split()) if names else platform.machine()
+    return Device("cpu", processor_name(), 1)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,9 +4,11 @@ Data parallel: each process takes its part of a step's samples, and gradients ar
 Sharded: weights, gradients and optimizer state are cut over the processes by PyTorch's FSDP2.
 """
 
+import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,14 +19,20 @@ from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from trainer import batching
+from trainer import again, batching, run_folder, torchrun
+from trainer.again import Start
 from trainer.chat_template import Sample
-from trainer.device import Device
+from trainer.device import Device, current, is_out_of_memory
+from trainer.events import EventLog
 from trainer.memory import is_sharded
 from trainer.model_folder import resolve
 from trainer.model_size import tensors, weight_bytes
+from trainer.peers import Peers
+from trainer.prepare import resume_checkpoint
 from trainer.problems import Problem
 from trainer.settings import TrainSettings
+
+log = logging.getLogger("trainer")
 
 # Longer than the slowest save, during which the others wait. A process that died is noticed by the launcher.
 TIMEOUT = timedelta(hours=1)
@@ -39,9 +47,12 @@ T = TypeVar("T")
 class Ranks:
     """This process among `size`. With one, every method gives back what it is given."""
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, peers: Peers | None = None) -> None:
         self.rank, self.size = rank, size
+        self.start = Start()
         self._asked: Tensor | None = None
+        self._peers = peers
+        self._less: Callable[[], dict[str, Any]] | None = None
 
     @classmethod
     def join(cls) -> "Ranks":
@@ -58,25 +69,75 @@ class Ranks:
                 raise Problem("more_processes_than_devices", processes=here, devices=devices)
             torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
         device = torch.device(kind, torch.accelerator.current_device_index()) if kind != "cpu" else None
-        distributed.init_process_group(BACKENDS[kind], timeout=TIMEOUT, device_id=device)
-        return cls(distributed.get_rank(), distributed.get_world_size())
+        if not torchrun.launched():
+            distributed.init_process_group(BACKENDS[kind], timeout=TIMEOUT, device_id=device)
+            return cls(distributed.get_rank(), distributed.get_world_size())
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        peers = Peers(size)
+        distributed.init_process_group(BACKENDS[kind], timeout=TIMEOUT, device_id=device, rank=rank, world_size=size,
+                                       store=peers.group_store(TIMEOUT))  # fmt: skip
+        return cls(rank, size, peers)
 
     def leave(self) -> None:
         """Once all have come to their end: the first one may still be saving."""
         if distributed.is_initialized():
             distributed.barrier()
+            if self._peers:
+                self._peers.leave()
             distributed.destroy_process_group()
 
-    def await_the_cause(self, error: Exception) -> None:
+    def await_the_cause(self, error: Exception) -> Exception:
         """Lets the process whose fault it was speak first: what befalls the others is only that it ended, and the
-        launcher ends them while they wait here. What fails everywhere is for the first process to tell."""
-        if self.size > 1 and (is_lost_peer(error) or not self.leads):
-            time.sleep(LOST_PEER_WAIT_S if is_lost_peer(error) else FOLLOWER_WAIT_S)
+        launcher ends them while they wait here. What fails everywhere is for the first process to tell. Returns what
+        is to be told by this one, if nobody has ended it."""
+        if self.size == 1:
+            return error
+        lost = is_lost_peer(error)
+        if lost or not self.leads:
+            time.sleep(LOST_PEER_WAIT_S if lost else FOLLOWER_WAIT_S)
+        return Problem("connection_lost", detail=str(error).strip().split("\n")[0][:200]) if lost else error
 
-    def abandon(self) -> None:
-        """Ends this process where there are others: to leave in good order would mean to wait for them."""
+    def abandon(self, problem: Problem) -> None:
+        """Ends this process where there are others, and them: to leave in good order would mean to wait for them."""
+        if self._peers:
+            self._peers.end(problem.code, problem.values)
         if self.size > 1:
             os._exit(1)
+
+    # ---- short of memory ----
+
+    def starting_point(self, settings: TrainSettings, events: EventLog) -> Path | None:
+        """The checkpoint to go on from; where the processes have been started again, the first one's word on it."""
+        if self._peers is None or not self._peers.attempt:
+            self.start = Start(resume_checkpoint(settings))
+            return self.start.checkpoint
+        [self.start, *_] = self.gathered(again.starting_point(settings) if self.leads else Start())
+        found = self.start.checkpoint
+        if self.any(found is not None and not run_folder.is_resumable(found)):  # a machine with a disk of its own
+            self.start = replace(self.start, checkpoint=resume_checkpoint(settings))
+        events.append("warning", code="started_again", step=self.start.step)
+        return self.start.checkpoint
+
+    def when_short(self, less: Callable[[], dict[str, Any]] | None, events: EventLog) -> None:
+        """`less` gives the warning that says how a run whose memory was short goes on, or raises the Problem that it
+        cannot; None while nothing would help. `events`: where the first process writes it."""
+        self._less = less
+        if self._peers and self.leads:
+            self._peers.take = lambda warning: events.append("warning", **warning)
+
+    def start_again_if_short(self, error: Exception) -> Exception:
+        """Where memory was short in a pass of shards, ends all processes, to be started again with less, and does not
+        return: the others wait in a pass that this one cannot go back to. Else returns what is to be told."""
+        if not is_out_of_memory(error) or self._less is None:
+            return error
+        if self._peers is None:  # somebody else's torchrun
+            return Problem("sharded_out_of_memory", device=current().name, count=self.size)
+        try:
+            warning = self._less()
+        except Problem as problem:
+            return problem
+        log.warning("process %d: %s; all start again", self.rank, error)
+        self._peers.start_again(warning)
 
     @property
     def leads(self) -> bool:
@@ -141,7 +202,7 @@ class Ranks:
         if self.size == 1:
             return loss, stop
         numbers = torch.stack([loss.float(), torch.tensor(float(stop), device=loss.device)])
-        if any(isinstance(parameter, DTensor) for parameter in trained):  # added up as they were made
+        if not trained or any(isinstance(parameter, DTensor) for parameter in trained):  # added up as they were made
             distributed.all_reduce(numbers)
         else:
             numbers = _all_reduced(trained, numbers)
@@ -152,7 +213,7 @@ class Ranks:
 
     def share_weights(self, settings: TrainSettings, compute: torch.dtype, device: Device) -> bool:
         """Whether this run cuts the weights over the processes; the same answer in all of them."""
-        if self.size == 1:
+        if self.size == 1 or settings.deepspeed:  # which cuts them itself
             return False
         weights = weight_bytes(tensors(resolve(Path(settings.model_name_or_path))), compute.itemsize)
         return self.any(is_sharded(settings, self.size, weights, device.total_memory()))
@@ -268,6 +329,7 @@ def number(value: Tensor) -> float:
 
 def is_lost_peer(error: BaseException) -> bool:
     """Whether `error` is another process's end, as its partners see it."""
-    return isinstance(error, distributed.DistError) or any(
-        word in str(error) for word in ("gloo", "NCCL", "HCCL", "Connection closed by peer", "Connection reset by peer")
-    )
+    if isinstance(error, Problem):
+        return False
+    words = ("gloo", "NCCL", "HCCL", "Connection closed by peer", "Connection reset by peer")
+    return isinstance(error, distributed.DistError) or any(word in str(error) for word in words)

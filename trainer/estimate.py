@@ -8,7 +8,6 @@ import platform
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import psutil
@@ -16,9 +15,12 @@ import psutil
 from trainer.accelerators import accelerators
 from trainer.budget import TOKEN_BUDGET
 from trainer.counts import Counts
+from trainer.launch import Launch
 from trainer.memory import Footprint, is_sharded
 from trainer.model_size import ModelSize
-from trainer.settings import ComputeType, TrainSettings
+from trainer.problems import Problem
+from trainer.quantization import quantization_missing
+from trainer.settings import ComputeType, TrainSettings, label
 
 GIB = 2**30
 # Of the device's memory, beside what torch allocates: the driver's context, kernels, fragments.
@@ -43,9 +45,9 @@ CUTOFFS = (65536, 32768, 16384, 8192, 4096, 2048, 1024, 512, 256, 128)
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run has. `kind`: cuda, npu or cpu. `memory_gib`: of each of its `count` devices.
-
-    `quantizes`: whether quantized models run here.
+    """What a run has. `kind`: cuda, npu or cpu. `memory_gib`: free on each of its `count` devices, which is what the
+    fullest of them has left; `total_gib`: all that this one has, None: the same. `quantizes`: whether quantized models
+    run here.
     """
 
     kind: str
@@ -53,20 +55,36 @@ class Hardware:
     memory_gib: float
     count: int = 1
     quantizes: bool = False
+    total_gib: float | None = None
+
+    @property
+    def whole_gib(self) -> float:
+        return self.memory_gib if self.total_gib is None else self.total_gib
 
     @classmethod
-    def here(cls) -> "Hardware":
-        """This machine's, as the vendors' tools say."""
-        if found := accelerators():
-            kind, quantizes = found[0].kind, find_spec("bitsandbytes") is not None
-            least = min(one.total_gib for one in found)
-            return cls(kind, found[0].name, least, len(found), quantizes and kind == "cuda")
-        return cls("cpu", platform.processor() or platform.machine(), psutil.virtual_memory().total / GIB)
+    def of(cls, launch: Launch) -> "Hardware":
+        """What a run started with `launch` takes of this machine, as the vendors' tools say now; other machines are
+        taken to be like it.
+        """
+        wanted, processes = launch.devices, launch.processes
+        found = [one for one in accelerators() if one.index in wanted or not wanted][:processes]
+        count = (processes or len(found) or 1) * launch.nodes
+        host = psutil.virtual_memory()
+        if not found:
+            name = platform.processor() or platform.machine()
+            return cls("cpu", name, host.available / GIB, count, quantization_missing() is None, host.total / GIB)
+        quantizes = quantization_missing() is None
+        least = min(found, key=lambda one: one.free_gib)
+        free, total = least.free_gib, least.total_gib
+        if not total:  # it shares the host's memory
+            free, total = host.available / GIB, host.total / GIB
+        return cls(least.kind, least.name, free, count, quantizes, total)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """GiB of one device, by part, at the moment when most is held; seconds of the whole run.
+    """GiB of one device, by part, at the moment when most is held; seconds of the whole run. `device_gib`: what is
+    free on the device.
 
     `advice`: changes of settings, each of which lets a run fit that does not. `sampled`: how many samples were
     counted, when not all were.
@@ -103,6 +121,13 @@ class _Steps(NamedTuple):
 class _Plan(NamedTuple):
     budget: int
     checkpointed: bool
+
+
+def check_cutoff(settings: TrainSettings, counts: Counts) -> None:
+    """Raises the trainer's Problem when the cutoff leaves nothing to learn."""
+    if not counts.cut(settings.cutoff_len):
+        needed = min(counts.needed)
+        raise Problem("all_truncated", label=label("cutoff_len"), value=settings.cutoff_len, needed=needed)
 
 
 def estimate(settings: TrainSettings, size: ModelSize, counts: Counts, hardware: Hardware) -> Estimate | None:
@@ -145,7 +170,7 @@ def _footprint(settings: TrainSettings, size: ModelSize, hardware: Hardware) -> 
         compute = "fp32" if hardware.kind == "cpu" else "bf16"
     one = Footprint(size, settings, compute, hardware.kind)
     cut = is_sharded(
-        settings, hardware.count, size.stored_bytes or size.parameters * one.element, hardware.memory_gib * GIB
+        settings, hardware.count, size.stored_bytes or size.parameters * one.element, hardware.whole_gib * GIB
     )
     return replace(one, shards=hardware.count) if cut else one
 

@@ -21,7 +21,10 @@ def note_estimate(
         return
     lengths = tuple(len(sample.input_ids) for sample in samples)
     labels = tuple(sum(label != IGNORED for label in sample.labels[1:]) for sample in samples)
-    hardware = Hardware(device.type, device.name, device.total_memory() / GIB, processes)
+    whole = device.total_memory()
+    # What others hold is not there; what this process holds already is part of the estimate.
+    free = whole if device.type == "cpu" else device.free_memory() + device.allocated_memory()
+    hardware = Hardware(device.type, device.name, free / GIB, processes, total_gib=whole / GIB)
     without_validation = settings.model_copy(update={"val_size": 0.0})
     if found := estimated(without_validation, size, Counts(lengths, labels, len(samples)), hardware):
         events.append("estimate", memory_gib=round(found.peak_gib, 3), seconds=round(found.seconds, 1))

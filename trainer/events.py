@@ -12,7 +12,16 @@ from typing import Any, Literal
 
 Event = dict[str, Any]
 Outcome = Literal["completed", "stopped", "failed"]
-Stage = Literal["starting", "loading_model", "preparing_data", "training", "evaluating", "saving", "stopping"]
+Stage = Literal[
+    "starting",
+    "waiting_for_machines",
+    "loading_model",
+    "preparing_data",
+    "training",
+    "evaluating",
+    "saving",
+    "stopping",
+]
 
 
 # What an event of a kind must hold to be read; kinds not named here are passed through.
@@ -25,7 +34,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "warning": ("code",),
     "finished": ("outcome",),
 }
-_NUMBERS = ("time", "step", "total_steps", "loss", "eval_loss")
+_NUMBERS = ("time", "step", "total_steps", "loss", "eval_loss", "here", "machines")
 
 
 class EventLog:
@@ -34,6 +43,10 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         _end_torn_line(path)
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def append(self, event: str, **values: Any) -> None:
         line = json.dumps({"event": event, "time": round(time.time(), 3), **values}, ensure_ascii=False)
@@ -64,7 +77,7 @@ class FollowerLog(EventLog):
         self._path = path
 
     def append(self, event: str, **values: Any) -> None:
-        of_all = event == "warning" and str(values.get("code")).startswith("samples_")
+        of_all = event == "warning" and str(values.get("code")).startswith(("samples_", "started_again"))
         if event in ("warning", "finished") and not of_all and values.get("outcome") in (None, "failed"):
             super().append(event, **values)
 
@@ -108,6 +121,8 @@ def _is_whole(event: Event) -> bool:
     needed = ["event", "time", *FIELDS.get(str(event.get("event")), ())]
     if event.get("stage") == "training":
         needed += ["step", "total_steps"]
+    if event.get("stage") == "waiting_for_machines":
+        needed += ["address", "here", "machines"]
     return all(
         isinstance(event.get(name), int | float if name in _NUMBERS else str)  # bool is an int, and harmless
         for name in needed

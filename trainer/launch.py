@@ -1,7 +1,7 @@
 """How many processes a run has, on how many machines. Light: no torch; torchrun.py starts them.
 
 The environment's names are torchrun's and LLaMA-Factory's: NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR,
-MASTER_PORT, FORCE_TORCHRUN.
+MASTER_PORT, FORCE_TORCHRUN. MEET_TIMEOUT_S is ours: how many seconds the machines may take to come together.
 """
 
 import os
@@ -13,6 +13,10 @@ from trainer.problems import Problem, quoted
 
 DEFAULT_PORT = 29500
 MOST_NODES = 4096
+# People start the other machines by hand, one after the other.
+MEET_TIMEOUT_S = 300
+# How long torchrun's own rendezvous may take: by then all have come together.
+RENDEZVOUS_S = 60
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Launch:
     master_addr: str = ""
     master_port: int = DEFAULT_PORT
     forced: bool = False
+    meet_timeout_s: int = MEET_TIMEOUT_S
 
     def __post_init__(self) -> None:
         if self.nodes > 1 and not self.master_addr:
@@ -48,6 +53,7 @@ class Launch:
             master_addr=environment.get("MASTER_ADDR", ""),
             master_port=_count(environment, "MASTER_PORT", DEFAULT_PORT, most=65535),
             forced=environment.get("FORCE_TORCHRUN", "").lower() in ("1", "true", "yes", "y", "on"),
+            meet_timeout_s=_count(environment, "MEET_TIMEOUT_S", MEET_TIMEOUT_S, most=7 * 24 * 3600),
         )
 
     def environment(self, node_rank: int) -> dict[str, str]:
@@ -84,12 +90,14 @@ class Launch:
         """Whether torchrun is needed."""
         return self.forced or self.nodes > 1 or self.processes_here > 1
 
-    def torchrun_arguments(self) -> list[str]:
-        """torchrun's arguments before the program: no restarts, no logs of its own."""
+    def torchrun_arguments(self, attempt: int = 0) -> list[str]:
+        """torchrun's arguments before the program: no restarts, no logs of its own. `attempt`: the machines' store
+        outlives an attempt, and the next one must not read what is left in it."""
         nodes = ["--standalone"]
         if self.nodes > 1:
             nodes = [f"--nnodes={self.nodes}", f"--node_rank={self.node_rank}", f"--master_addr={self.master_addr}",
-                     f"--master_port={self.master_port}"]  # fmt: skip
+                     f"--master_port={self.master_port}", f"--rdzv_id=attempt-{attempt}",
+                     f"--rdzv_conf=timeout={RENDEZVOUS_S}"]  # fmt: skip
         signals = "--signals-to-handle=SIGHUP,SIGQUIT"  # SIGTERM and Ctrl-C are ours
         return [*nodes, f"--nproc_per_node={self.processes_here}", signals, f"--log_dir={os.devnull}"]
 

@@ -1,5 +1,6 @@
 """The loss of a batch, with logits only where there are labels, a chunk of them at a time."""
 
+import types
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from trainer.batching import Batch
 from trainer.budget import CHUNK_ELEMENTS
 from trainer.model import causal_lm
+
+LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -61,12 +64,14 @@ class LabelLoss(nn.Module):
     A vocabulary of 152k makes the logits of prompt and padding the largest tensor of a step, so only
     the hidden states that predict a label reach the output layer. Models that do more than one linear
     layer there (soft capping, logit scales) are found by `check` and take their own forward pass.
+    On the CPU the last layer's feed-forward block, too, sees only those states: no later one needs the others.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.labels_only = True
+        self.narrow = False
 
     def forward(self, batch: Batch) -> Tensor:
         """The fp32 loss of `batch`, a scalar."""
@@ -78,7 +83,10 @@ class LabelLoss(nn.Module):
             logits = self.model(**inputs).logits.flatten(0, 1).index_select(0, batch.predicting)
             return _weighted(logits, batch)
         model = causal_lm(self.model)
-        hidden = model.get_decoder()(**inputs).last_hidden_state.flatten(0, 1).index_select(0, batch.predicting)
+        if self.narrow:
+            hidden = model.get_decoder()(**inputs, predicting=batch.predicting).last_hidden_state[0]
+        else:
+            hidden = model.get_decoder()(**inputs).last_hidden_state.flatten(0, 1).index_select(0, batch.predicting)
         output = model.get_output_embeddings()
         if type(output) is nn.Linear and output.bias is None:
             loss: Tensor = LinearCrossEntropy.apply(hidden, output.weight, batch.targets, batch.weights)
@@ -87,14 +95,36 @@ class LabelLoss(nn.Module):
 
     @torch.no_grad()
     def check(self, batch: Batch) -> None:
-        """Compares both ways on `batch`; where they differ, this model's own forward pass is used from now on."""
+        """Compares the ways on `batch`; where they differ, this model's own forward pass is used from now on."""
         training = self.training
         self.eval()
-        short = self(batch)
-        self.labels_only = False
+        self.labels_only = self.narrow = False
         whole = self(batch)
-        self.labels_only = torch.allclose(short, whole, rtol=2e-2)
+        self.labels_only = True
+        self.labels_only = torch.allclose(self(batch), whole, rtol=2e-2)
+        if self.labels_only and batch.input_ids.is_cpu and not torch.is_autocast_enabled("cpu"):
+            self._try_narrow(batch, whole)
         self.train(training)
+
+    def _try_narrow(self, batch: Batch, whole: Tensor) -> None:
+        layers = getattr(causal_lm(self.model).get_decoder(), "layers", None)
+        if not layers or {name for name, _ in layers[-1].named_children()} != LAYER_PARTS:
+            return
+        last = layers[-1]
+        last.forward = types.MethodType(_last_layer, last)
+        self.narrow = True
+        self.narrow = torch.allclose(self(batch), whole, rtol=1e-4)
+        if not self.narrow:
+            del last.forward
+
+
+def _last_layer(layer: Any, hidden_states: Tensor, *args: Any, predicting: Tensor | None = None, **kwargs: Any) -> Any:
+    """A decoder layer for the positions `predicting` of the flattened input only: (1, labels, hidden)."""
+    if predicting is None:
+        return type(layer).forward(layer, hidden_states, *args, **kwargs)
+    attended = layer.self_attn(layer.input_layernorm(hidden_states), *args, **kwargs)[0]
+    chosen = (hidden_states + attended).flatten(0, 1).index_select(0, predicting).unsqueeze(0)
+    return chosen + layer.mlp(layer.post_attention_layernorm(chosen))
 
 
 def _weighted(logits: Tensor, batch: Batch) -> Tensor:

@@ -6,6 +6,7 @@ them; a test counts the saved tensors and compares.
 
 from dataclasses import dataclass
 
+from trainer import deepspeed_config
 from trainer.budget import CHUNK_ELEMENTS
 from trainer.model_size import Linear, ModelSize
 from trainer.settings import TrainSettings
@@ -14,12 +15,17 @@ from trainer.settings import TrainSettings
 BYTES_OF_BITS = {4: 0.516, 8: 1.0}
 # Modules at a model's two ends, each a matrix of the vocabulary.
 ENDS = {"embed_tokens", "lm_head", "wte"}
+# DeepSpeed's default for gradients that are added up together.
+BUCKET_ELEMENTS = 500_000_000
 # Of a device's memory: an adapter's base that takes more is cut over the devices.
 MOST_FOR_WEIGHTS = 0.7
 
 
 def is_sharded(settings: TrainSettings, processes: int, weights: float, memory: float) -> bool:
-    """Whether the weights are cut over the processes. `weights`, `memory`: bytes of the model, of one device."""
+    """Whether the weights, or by DeepSpeed's stage 2 what updates them, are cut over the processes. `weights`,
+    `memory`: bytes of the model, of one device."""
+    if settings.deepspeed:
+        return processes > 1
     if processes == 1 or settings.fsdp is False:
         return False
     if settings.fsdp or settings.finetuning_type != "lora":
@@ -47,6 +53,17 @@ class Footprint:
         return self.settings.finetuning_type != "lora"
 
     @property
+    def zero(self) -> int | None:
+        """DeepSpeed's stage: 2 cuts what updates the weights, 3 the weights as well. It computes with copies of
+        them, in the type that is computed in, and keeps those that it updates in fp32."""
+        return deepspeed_config.stage(self.settings)
+
+    @property
+    def hosted(self) -> bool:
+        """Whether what updates the weights is in the host's memory."""
+        return self.device != "cpu" and deepspeed_config.offloads(self.settings)
+
+    @property
     def pure(self) -> bool:
         return self.compute == "pure_bf16"
 
@@ -66,7 +83,7 @@ class Footprint:
 
         Shards are gathered in 16 bits.
         """
-        return self.autocast and self.settings.finetuning_type == "full" and self.shards == 1
+        return self.autocast and self.settings.finetuning_type == "full" and self.shards == 1 and not self.zero
 
     @property
     def residual(self) -> int:
@@ -121,9 +138,15 @@ class Footprint:
             packed = size.in_layers * BYTES_OF_BITS[self.settings.quantization_bit]
             return packed + (size.parameters - size.in_layers) * self.element
         trained = self.trained() if self.whole else 0
-        kept = trained * (2 if self.pure else 4) + (size.parameters - trained) * self.element
-        if self.shards > 1:  # gathered a layer at a time, the next one meanwhile; what is outside of layers stays
-            return kept / self.shards + (2 * size.in_layers / size.layers + self._outside) * self.element
+        kept, masters = trained * (2 if self.pure else 4) + (size.parameters - trained) * self.element, 0.0
+        if self.zero:
+            kept, masters = size.parameters * self.element, 0 if self.hosted else 4 * trained / self.shards
+        if self.shards > 1 and self.zero != 2:
+            # Gathered a layer at a time, the next one meanwhile; what is outside of layers stays.
+            gathered = (2 * size.in_layers / size.layers + self._outside) * self.element
+            return kept / self.shards + gathered + masters
+        if self.zero:
+            return kept + masters
         return kept + (2 * min(trained, size.in_layers) if self.autocast else 0)
 
     def adapter(self) -> float:
@@ -137,13 +160,15 @@ class Footprint:
 
     def optimizer(self) -> float:
         """AdamW's two moments, in the type of what is trained."""
-        return 2 * self.gradients()
+        return 0 if self.hosted else 2 * self.gradients()
 
     def reduction(self) -> float:
         """What the last gradients, those outside of layers, take in fp32 while they are added up over the shards.
 
         Their weights are released by then, and make room for them in the type that is computed in.
         """
+        if self.zero:
+            return 4 * min(self.trained(), BUCKET_ELEMENTS)
         full = self.shards > 1 and self.settings.finetuning_type == "full"
         return 4 * self._outside if full else 0
 

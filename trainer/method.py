@@ -13,24 +13,31 @@ from trainer.model_folder import resolve
 from trainer.model_size import stored_type, tensors
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, label
+from trainer.weights import Weights
 
 CPU = torch.device("cpu")
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def model_to_train(
-    settings: TrainSettings, resumed_from: Path | None, compute_type: str, device: torch.device, as_stored: bool = False
+    settings: TrainSettings,
+    resumed_from: Path | None,
+    compute_type: str,
+    device: torch.device,
+    as_stored: bool = False,
+    weights: Weights | None = None,
 ) -> Any:
     """The model of `settings` with what is trained switched on, its weights from `resumed_from` when the run goes on.
 
     Trained weights are kept in fp32 unless pure_bf16 asks otherwise; autocast computes in 16 bits. `as_stored`: a
     whole model may come as its files have it: on the CPU that is the files' own memory, once for all processes.
+    `weights`: the base's, for LoRA, on their way already.
     """
     method, folder = settings.finetuning_type, Path(settings.model_name_or_path)
     settings = settings.model_copy(update={"compute_type": compute_type})
     dtype = DTYPES[compute_type]
     if method == "lora":
-        model = load_model(folder, dtype, device, settings.quantization_bit)
+        model = load_model(folder, dtype, device, settings.quantization_bit, weights)
         model.config.use_cache = False
         return adapted_model(model, settings, resumed_from)
     if compute_type != "pure_bf16" and (method == "full" or resumed_from):

@@ -1,6 +1,7 @@
 """Models and adapters from local folders: safetensors only, no remote code, never a hub."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -19,6 +22,7 @@ from transformers import (
 from trainer.device import is_out_of_memory
 from trainer.problems import Problem
 from trainer.settings import label
+from trainer.weights import Weights
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -29,10 +33,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise Problem("model_load_failed", path=str(folder), detail=_first_line(error)) from error
 
 
-def load_model(folder: Path, dtype: torch.dtype, device: torch.device, bits: int | None = None) -> PreTrainedModel:
+def load_model(
+    folder: Path, dtype: torch.dtype, device: torch.device, bits: int | None = None, weights: Weights | None = None
+) -> PreTrainedModel:
     """The causal language model of `folder`, in evaluation mode, weights read straight to `device`.
 
     `bits`: 8 or 4, the linear layers' weights are kept in so many; what they compute is in `dtype`.
+    `weights`: those of `folder` in `dtype`, on `device` or on their way there.
     Raises Problem for an unknown architecture or unreadable weights; out of memory passes through.
     """
     try:
@@ -43,9 +50,15 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device, bits: int
             raise Problem("model_architecture", path=str(folder), architecture=kind) from error
         raise Problem("model_config_broken", label=label("model_name_or_path"), path=str(folder / "config.json"),
                       detail=_first_line(error)) from error  # fmt: skip
+    weights = weights or (None if bits else Weights.of(folder, dtype, device))
+    family = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if weights and isinstance(family, type):
+        source = {"state_dict": weights.state_dict(), "generation_config": _generation_config(folder)}
+    else:
+        weights, family, source = None, AutoModelForCausalLM, {"pretrained_model_name_or_path": folder}
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
+        model, report = family.from_pretrained(
+            **{"pretrained_model_name_or_path": None, **source},
             config=config,
             dtype=dtype,
             device_map={"": device} if device.type != "cpu" else None,
@@ -56,7 +69,7 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device, bits: int
             quantization_config=_quantization(bits, dtype) if bits else None,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if is_out_of_memory(error):
             raise
         if "ignore_mismatched_sizes" in str(error):
@@ -73,7 +86,21 @@ def load_model(folder: Path, dtype: torch.dtype, device: torch.device, bits: int
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers and goes on.
         raise Problem("model_weights_missing", path=str(folder), count=len(missing), first=missing[0])
+    if getattr(model, "is_quantized", False):
+        _keep_trainable(model)
+    if weights:
+        model.name_or_path = model.config.name_or_path = str(folder)
+    if device.type != "cpu":
+        torch.accelerator.empty_cache()  # transformers sets aside as much memory again as the weights take
     return model.eval()
+
+
+def _generation_config(folder: Path) -> GenerationConfig | None:
+    """What the folder says of it; None where it says nothing, and it is made from the config."""
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:
+        return None
 
 
 def _quantization(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -86,6 +113,27 @@ def _quantization(bits: int, dtype: torch.dtype) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def _keep_trainable(model: PreTrainedModel) -> None:
+    """Switches off what bitsandbytes does on processors with AVX512-BF16 once it has answered without gradients: it
+    packs the 4-bit weights for a kernel that has no backward pass, and training would go on without gradients.
+
+    An 8-bit layer takes its scales from its weight in its first pass and again from one that is renewed; peft's DoRA
+    renews it in every pass on a processor, and without scales (peft 0.21, dequantize_module_weight).
+    The warning that 8-bit layers compute in fp16 comes for every layer of every pass.
+    """
+
+    def keep_scales(layer: Any, _: Any) -> None:
+        if layer.state.SCB is not None and layer.weight.SCB is None:
+            layer.weight.CB = None
+
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+        if hasattr(module, "init_8bit_state"):
+            module.register_forward_pre_hook(keep_scales)
 
 
 def attach_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:

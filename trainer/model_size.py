@@ -73,15 +73,36 @@ def read_model_size(folder: Path) -> ModelSize | None:
 
 def tensors(folder: Path) -> dict[str, tuple[str, list[int]]]:
     """dtype and shape of every tensor in the safetensors files of `folder`, by name."""
+    return {tensor.name: (tensor.dtype, tensor.shape) for tensor in stored_tensors(folder)}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies: `size` bytes of `file` from `start`."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    file: Path
+    start: int
+    size: int
+
+
+def stored_tensors(folder: Path) -> list[StoredTensor]:
+    """Every tensor in the safetensors files of `folder` (https://github.com/huggingface/safetensors#format)."""
     if (folder / WEIGHTS).is_file():
         files = [WEIGHTS]
     else:
         files = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-    found: dict[str, tuple[str, list[int]]] = {}
-    for file in files:
-        with (folder / file).open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        found |= {name: (item["dtype"], item["shape"]) for name, item in header.items() if name != "__metadata__"}
+    found: list[StoredTensor] = []
+    for file in (folder / name for name in files):
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        for name, item in header.items():
+            start, end = item["data_offsets"]
+            found.append(StoredTensor(name, item["dtype"], item["shape"], file, 8 + length + start, end - start))
     return found
 
 

@@ -1,9 +1,31 @@
-"""RMS norms (https://arxiv.org/abs/1910.07467) in torch's one kernel instead of six operations that copy to fp32."""
+"""RMS norms (https://arxiv.org/abs/1910.07467) in torch's one kernel instead of six operations that copy to fp32.
+
+On the CPU torch has no such kernel; there a frozen norm is one autograd node of few passes over memory.
+"""
 
 import types
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+class FrozenNorm(torch.autograd.Function):
+    """x · weight / rms(x) in fp32 for a weight that is not trained. x: (…, size) · weight: (size)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = length.square_().div_(len(weight)).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (x * scale).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, weight, scale = ctx.saved_tensors
+        grad = grad * weight
+        along = torch.linalg.vecdot(grad, x).unsqueeze(-1).mul_(scale.pow(3)).div_(len(weight))
+        return grad.mul_(scale).addcmul_(x, along, value=-1), None, None
 
 
 def fuse_norms(model: nn.Module) -> int:
@@ -40,4 +62,6 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:
     weight: Tensor = module.weight
+    if x.is_cpu and x.dtype == weight.dtype == torch.float32 and not weight.requires_grad:
+        return FrozenNorm.apply(x, weight, _epsilon(module))
     return nn.functional.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), _epsilon(module))

@@ -4,23 +4,26 @@ The page calls it before it starts a run, the trainer before it loads anything: 
 """
 
 import errno
-import importlib.util
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer import records, run_folder
-from trainer.accelerators import accelerators
+from trainer import deepspeed_config, records, run_folder
+from trainer.accelerators import accelerators, processor_name
 from trainer.events import read_events
+from trainer.lora_checks import check_lora
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.model_size import tensors
 from trainer.problems import Problem, Problems, quoted
-from trainer.settings import TrainSettings, as_text, label, named, parse, read_yaml
+from trainer.quantization import check_quantization
+from trainer.settings import DEEPSPEED_STAGES, TrainSettings, as_text, label, named, parse
+from trainer.settings_file import read_yaml
 
 # What may differ when a run goes on: everything else would make it another run.
 RESUME_MAY_CHANGE = {"logging_steps", "save_steps", "eval_steps", "early_stopping_steps", "load_best_model_at_end",
-                     "save_total_limit", "plot_loss", "output_dir", "resume_from_checkpoint", "fsdp",
+                     "save_total_limit", "plot_loss", "output_dir", "resume_from_checkpoint", "fsdp", "deepspeed", "ds_offload",
                      "overwrite_cache", "preprocessing_num_workers", "dataloader_num_workers", "ddp_timeout"}  # fmt: skip
 
 
@@ -40,6 +43,9 @@ def absolute(settings: TrainSettings) -> TrainSettings:
             "model_name_or_path": full(settings.model_name_or_path),
             "dataset_dir": full(settings.dataset_dir),
             "output_dir": full(settings.output_dir),
+            "deepspeed": settings.deepspeed
+            if settings.deepspeed in DEEPSPEED_STAGES
+            else full(settings.deepspeed or "") or None,
             "adapter_name_or_path": full(settings.adapter_name_or_path or "") or None,
         }
     )
@@ -54,7 +60,7 @@ def check(settings: TrainSettings, output: bool = True) -> None:
     _collect(found, _check_paths, settings)
     if found:  # what cannot be looked up at all
         raise Problems(found)
-    for part in (_check_model, _check_data, _check_output)[: 3 if output else 2]:
+    for part in (check_model, _check_data, _check_output)[: 3 if output else 2]:
         _collect(found, part, settings)
     if found:
         raise Problems(found)
@@ -88,16 +94,25 @@ def _no_path(key: str, path: str, detail: str) -> Problem:
     return Problem("output_bad_name", label=label(key), value=quoted(shown), detail=detail)
 
 
-def _check_model(settings: TrainSettings) -> None:
+def check_model(settings: TrainSettings) -> None:
+    """Raises Problem for a model that cannot be trained so: its folder, module names, checkpoint, quantization."""
     folder = check_model_folder(settings.model_name_or_path, label=label("model_name_or_path"))
     _check_modules(settings, folder)
-    if settings.quantization_bit and (missing := quantization_missing()):
-        raise Problem("quantization_unsupported", label=label("quantization_bit"), value=settings.quantization_bit,
-                      missing=missing)  # fmt: skip
+    check_quantization(settings, folder)
+    deepspeed_config.check(settings)
     if settings.adapter_name_or_path:
         _check_adapter(settings, settings.adapter_name_or_path)
     elif settings.create_new_adapter:
         raise Problem("setting_needs", first=named("create_new_adapter", True), second=named("adapter_name_or_path"))
+    check_lora(settings, folder, Path(settings.adapter_name_or_path) if settings.adapter_name_or_path else None)
+    _check_compute_type(settings)
+
+
+def _check_compute_type(settings: TrainSettings) -> None:
+    """Raises Problem for fp16 on a processor; which other types an accelerator lacks only its driver knows."""
+    if settings.compute_type == "fp16" and sys.platform == "linux" and not accelerators():
+        raise Problem("compute_unsupported", label=label("compute_type"), value="fp16", device=processor_name(),
+                      choices="fp32, bf16, pure_bf16")  # fmt: skip
 
 
 def _check_adapter(settings: TrainSettings, path: str) -> None:
@@ -112,13 +127,6 @@ def _check_adapter(settings: TrainSettings, path: str) -> None:
             raise Problem("adapter_has_own", label=label(key), value=f"`{as_text(value)}`",
                           other=label("create_new_adapter"))  # fmt: skip
     _check_continued(settings, adapter)
-
-
-def quantization_missing() -> str | None:
-    """What this machine lacks for quantized training; None when nothing."""
-    if not any(device.kind == "cuda" for device in accelerators()):
-        return "NVIDIA GPU"
-    return None if importlib.util.find_spec("bitsandbytes") else "bitsandbytes"
 
 
 def _check_modules(settings: TrainSettings, folder: Path) -> None:
@@ -180,9 +188,24 @@ def validation_count(settings: TrainSettings, total: int) -> int:
         return 0
     validation = round(total * settings.val_size)
     if not 0 < validation < total:
-        raise Problem("validation_too_small", label=label("val_size"), value=settings.val_size, total=total,
-                      train=total - validation, validation=validation)  # fmt: skip
+        raise Problem("validation_too_small", label=label("val_size"), value=as_text(settings.val_size), total=total,
+                      train=total - validation, validation=validation,
+                      remedy=_validation_remedy(total, validation))  # fmt: skip
     return validation
+
+
+def _validation_remedy(total: int, validation: int) -> dict[str, str]:
+    """What to write instead of a share that keeps `validation` of `total` samples, which is none or all of them."""
+    if total < 2:
+        return {"en": "Set it to 0 (no validation), or add samples.", "zh": "请设为 0（不验证），或补充样本。"}
+    one, digits = 1 / total, len(str(total)) + 1  # so that rounding keeps one sample on either side
+    if not validation:
+        least = f"{one:.{digits}f}".rstrip("0")
+        return {"en": f"Raise it to {least} or more, or set it to 0 (no validation).",
+                "zh": f"请调到 {least} 或更大，或设为 0（不验证）。"}  # fmt: skip
+    most = f"{1 - one:.{digits}f}".rstrip("0")
+    return {"en": f"Lower it to {most} or less, usually 0.1, or set it to 0 (no validation).",
+            "zh": f"请调到 {most} 或更小（常用 0.1），或设为 0（不验证）。"}  # fmt: skip
 
 
 def _check_output(settings: TrainSettings) -> None:
@@ -196,18 +219,22 @@ def _check_output(settings: TrainSettings) -> None:
     check_writable(folder)
 
 
-def check_writable(folder: Path) -> None:
-    """Raises Problem unless `folder`, or the nearest parent that exists, is a folder that we may write to."""
+def check_writable(folder: Path, named: dict[str, str] | None = None) -> None:
+    """Raises Problem unless `folder`, or the nearest parent that exists, is a folder that we may write to.
+
+    `named`: the label of the setting that names it, where that is not the output dir.
+    """
+    shown = named or label("output_dir")
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise Problem("output_not_writable", label=label("output_dir"), path=str(existing), detail="not a folder")
+        raise Problem("output_not_writable", label=shown, path=str(existing), detail="not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise Problem("output_not_writable", label=label("output_dir"), path=str(existing), detail="permission denied")
+        raise Problem("output_not_writable", label=shown, path=str(existing), detail="permission denied")
     # Root passes os.access on read-only file systems that refuse the write.
     if os.statvfs(existing).f_flag & os.ST_RDONLY:
-        raise Problem("output_not_writable", label=label("output_dir"), path=str(existing), detail="read-only")
+        raise Problem("output_not_writable", label=shown, path=str(existing), detail="read-only")
 
 
 def _check_resume(settings: TrainSettings, folder: Path) -> None:

@@ -53,8 +53,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{first} 与 {second} 不能同时使用。请只留一个。",
     ),
     "setting_needs": (
-        "{first} has no effect without {second}. Set {second} or remove {first}.",
-        "没有 {second} 时 {first} 不起作用。请设置 {second}，或删去 {first}。",
+        "{first} has no effect without {second}. Set {second}, or give {first} its default back.",
+        "没有 {second} 时 {first} 不起作用。请设置 {second}，或让 {first} 恢复默认值。",
     ),
     "yaml_broken": (
         "Settings file {path} is not valid YAML (line {line}): {detail}",
@@ -63,6 +63,27 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "yaml_not_mapping": (
         "Settings file {path} holds a {kind}, not `key: value` lines. Choose a file saved by Save arguments.",
         "设置文件 {path} 的内容是 {kind}，不是 `键: 值`。请选择“保存训练参数”所存的文件。",
+    ),
+    "deepspeed_missing": (
+        "{label}: got {value}, but this machine lacks {missing}. Install it (`pip install tunedesk[deepspeed]`), or "
+        "remove the setting.",
+        "{label}：给出的是 {value}，但本机缺少 {missing}。请安装（`pip install tunedesk[deepspeed]`），或删去该设置。",
+    ),
+    "deepspeed_file": (
+        "{label}: {path} is no JSON file of DeepSpeed's. Write 2, 3 or the path of one.",
+        "{label}：{path} 不是 DeepSpeed 的 JSON 配置文件。请填写 2、3 或这样一个文件的路径。",
+    ),
+    "deepspeed_stage": (
+        "{label}: {path} has {key}: {value}. Write 2 or 3 there.",
+        "{label}：{path} 里的 {key} 是 {value}。请在那里写 2 或 3。",
+    ),
+    "deepspeed_key": (
+        "{label}: {path} has {key}: {value}, which is not supported. Remove it there.",
+        "{label}：{path} 里的 {key}: {value} 不受支持。请在那里删去。",
+    ),
+    "deepspeed_differs": (
+        '{label}: {path} has {key}: {value}, but the settings have {other}. Write "auto" there, or the same.',
+        '{label}：{path} 里的 {key} 是 {value}，而设置里是 {other}。请在那里写 "auto"，或改为一致。',
     ),
     "file_missing": (
         "{label}: there is no file {path}. Check the path.",
@@ -81,8 +102,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         '{label}：给出的是 {value}。请填写 JSON 对象，例如 {{"weight_decay": 0.01}}。',
     ),
     "extra_has_control": (
-        "{label}: {key} has its own control on the page. Set it there.",
-        "{label}：{key} 在页面上有自己的控件。请在那里设置。",
+        "{label}: {key} has its own control on the page, {control}. Set it there.",
+        "{label}：{key} 在页面上有自己的控件“{control}”。请在那里设置。",
     ),
     "model_missing": (
         "{label}: nothing given. Choose a model or type the path of a model folder.",
@@ -194,9 +215,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label} {value} 把每条样本都截断在回答之前，没有可学习的内容。请调大；最短的样本需要 {needed}。",
     ),
     "validation_too_small": (
-        "{label} {value} leaves {train} training and {validation} validation samples of {total}. "
-        "Both need at least one.",
-        "{label} {value}：{total} 条样本分出 {train} 条训练、{validation} 条验证。两者都至少要有一条。",
+        "{label} {value} leaves {train} of the {total} samples for training and {validation} for validation; both need "
+        "at least one. {remedy}",
+        "{label} {value}：{total} 条样本中训练 {train} 条、验证 {validation} 条，而两者都至少要有一条。{remedy}",
     ),
     "output_exists": (
         "{label}: {path} already holds a run. Resume it or choose a new folder; nothing was overwritten.",
@@ -247,19 +268,31 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}：LoRA 不能加在 {value} 上。请从中选择：{choices}。",
     ),
     "learning_rate_too_low": (
-        "{label} {value} is too low for `lr_scheduler_type: {scheduler}`, which ends at 1e-7. "
-        "Raise it, or choose another scheduler.",
-        "{label} {value} 对 `lr_scheduler_type: {scheduler}` 来说太小，它以 1e-7 结束。请调大，或换一个调节器。",
+        "{label} {value} is too low for {scheduler}, which ends at 1e-7. Raise it, or choose another scheduler.",
+        "{label} {value} 对 {scheduler} 来说太小，它以 1e-7 结束。请调大，或换一个调节器。",
     ),
     "freeze_layers": (
         "{label}: got {value}, but the model has {layers} layers. Choose at most as many.",
         "{label}：给出的是 {value}，而模型有 {layers} 层。请不要超过层数。",
     ),
-    "quantization_unsupported": (
-        "{label}: {value} needs an NVIDIA GPU and the package bitsandbytes; {missing} is missing here. "
-        "Set it to none, or install it: pip install 'tunedesk[quant]'.",
-        "{label}：{value} 需要 NVIDIA GPU 和 bitsandbytes 软件包，这里缺少 {missing}。"
-        "请设为 none，或安装：pip install 'tunedesk[quant]'。",
+    "quantization_package": (
+        "{label}: {value} needs the package bitsandbytes 0.48 or newer, which is not installed here. "
+        "Choose another, or install it: pip install 'tunedesk[quant]'.",
+        "{label}：{value} 需要 bitsandbytes 0.48 或更新的软件包，这里没有安装。"
+        "请另选，或安装：pip install 'tunedesk[quant]'。",
+    ),
+    "quantization_on_npu": (
+        "{label}: {value} needs the package bitsandbytes, which does not run on an Ascend NPU. Choose another.",
+        "{label}：{value} 需要 bitsandbytes 软件包，而它不能在昇腾 NPU 上运行。请另选。",
+    ),
+    "quantized_already": (
+        "{label} must be none: the model in {path} is stored quantized already ({stored}).",
+        "{label} 须为 none：{path} 里的模型本身已经量化（{stored}）。",
+    ),
+    "quantized_needs_lora": (
+        "{first} changes the model's own weights, but those in {path} are quantized ({stored}). "
+        "Train a plain LoRA, or choose the model that is not quantized.",
+        "{first} 要改动模型本身的权重，而 {path} 里的权重已经量化（{stored}）。请训练普通的 LoRA，或选择未量化的模型。",
     ),
     "adapter_differs": (
         "{label}: got {value}, but the checkpoint that is trained further has {theirs}. "
@@ -310,6 +343,17 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "A single sample of {tokens} tokens does not fit into the memory of {device}. Set {label} below that length, "
         "or use a smaller model or quantization.",
         "单条 {tokens} 个词元的样本放不进 {device} 的内存。请把{label}设到更小，或换更小的模型、使用量化。",
+    ),
+    "sharded_sample_too_long": (
+        "A single sample of {tokens} tokens does not fit into the memory of {device}, with the weights shared out over "
+        "{count} devices. Set {label} below that length, use more devices, or choose LoRA or a smaller model.",
+        "权重已分片到 {count} 个设备，单条 {tokens} 个词元的样本仍放不进 {device} 的内存。"
+        "请把{label}设到更小、使用更多设备，或改用 LoRA、换更小的模型。",
+    ),
+    "started_again": (
+        "Memory was short in one of the processes: all have started again and go on after step {step}; the steps since "
+        "then are repeated, with the same result.",
+        "某个进程内存不足：所有进程已重新启动，从第 {step} 步之后继续；其后的步会重做，结果相同。",
     ),
     "out_of_device_memory": (
         "Out of memory on {device}. Lower the batch size or the cutoff length, or choose LoRA.",
@@ -368,6 +412,47 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "be reached from every machine (MASTER_ADDR, MASTER_PORT).",
         "各机器无法在 {address} 会合（{detail}）。请检查地址，并确认端口空闲且每台机器都能访问"
         "（MASTER_ADDR、MASTER_PORT）。",
+    ),
+    "address_unknown": (
+        "MASTER_ADDR: no machine is known by the name {address} ({detail}). Write the first machine's host name or IP "
+        "address.",
+        "MASTER_ADDR：找不到名为 {address} 的机器（{detail}）。请填写第一台机器的主机名或 IP 地址。",
+    ),
+    "address_elsewhere": (
+        "MASTER_ADDR: {address} does not lead to this machine ({detail}), which is the first one (NODE_RANK 0). "
+        "Write an address of this machine, and let its firewall pass the port.",
+        "MASTER_ADDR：{address} 不指向本机（{detail}），而本机是第一台机器（NODE_RANK 0）。"
+        "请填写本机的地址，并让防火墙放行该端口。",
+    ),
+    "port_taken": (
+        "MASTER_PORT: {port} cannot be used on this machine ({detail}). Choose another port, on all machines.",
+        "MASTER_PORT：本机的端口 {port} 无法使用（{detail}）。请在所有机器上换一个端口。",
+    ),
+    "first_machine_silent": (
+        "The first machine did not answer at {address} within {seconds} s ({detail}). Check MASTER_ADDR and "
+        "MASTER_PORT, that the run has been started there, and that no firewall is between.",
+        "第一台机器在 {seconds} 秒内没有在 {address} 应答（{detail}）。请检查 MASTER_ADDR 和 MASTER_PORT，"
+        "确认那台机器已启动训练，且没有防火墙阻挡。",
+    ),
+    "machines_missing": (
+        "Only {here} of {machines} machines have come to {address} within {seconds} s. Start the command on each of "
+        "them, and check that they can reach this address.",
+        "{seconds} 秒内只有 {here} 台机器到达 {address}，共需 {machines} 台。"
+        "请在每台机器上运行命令，并确认它们能访问该地址。",
+    ),
+    "first_machine_lost": (
+        "The first machine, {address}, has ended the run or cannot be reached any more. See there for the reason.",
+        "第一台机器 {address} 已结束训练或无法再连接。原因请看那台机器。",
+    ),
+    "connection_lost": (
+        "The connection to another process was lost ({detail}): it, its machine or the network failed. "
+        "Resume from the last checkpoint, or start again.",
+        "与另一个进程的连接中断（{detail}）：该进程、所在机器或网络出了故障。请从最近的检查点继续，或重新开始。",
+    ),
+    "machine_silent": (
+        "Machine {machine} has given no sign of life for {seconds} s. See whether it and its network are up, then "
+        "resume from the last checkpoint.",
+        "第 {machine} 台机器已有 {seconds} 秒没有响应。请检查该机器和网络，然后从最近的检查点继续。",
     ),
     "node_rank_outside": (
         "NODE_RANK: got {value}; with {nodes} machines it must be 0 to {last}.",
@@ -446,6 +531,184 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "chat_protocol": (
         "The chat process was sent a request that it does not understand: {detail}",
         "对话进程收到了无法理解的请求：{detail}",
+    ),
+    "serve_key_needed": (
+        "--no-api-key lets everyone in who reaches {host}. Use it with --host 127.0.0.1 only.",
+        "--no-api-key 会让能访问 {host} 的任何人进入。请只与 --host 127.0.0.1 一起使用。",
+    ),
+    "serve_adapter_form": (
+        "--adapter: got {value}. Write NAME=DIR, for example --adapter mine=runs/mine.",
+        "--adapter：给出的是 {value}。请写成 名称=文件夹，例如 --adapter mine=runs/mine。",
+    ),
+    "serve_name_taken": (
+        "--adapter: the name {name} is taken already. Choose another.",
+        "--adapter：名称 {name} 已被占用。请换一个。",
+    ),
+    "serve_key_wrong": (
+        "The API key is missing or wrong. Send the one that this server was started with: Authorization: Bearer KEY.",
+        "缺少 API 密钥，或密钥不对。请使用启动此服务时的密钥：Authorization: Bearer KEY。",
+    ),
+    "serve_name_asked": (
+        "Without an API key this server answers to 127.0.0.1 and localhost only, not to {host}.",
+        "没有 API 密钥时，此服务只应答 127.0.0.1 和 localhost，不应答 {host}。",
+    ),
+    "serve_nothing_there": (
+        "There is nothing at {method} {path}. Use GET /v1/models or POST /v1/chat/completions.",
+        "{method} {path} 不存在。请使用 GET /v1/models 或 POST /v1/chat/completions。",
+    ),
+    "serve_model_unknown": (
+        "model: got {value}, which is not served here. Choose one of: {choices}.",
+        "model：给出的是 {value}，此服务没有它。请从中选择：{choices}。",
+    ),
+    "serve_full": (
+        "{waiting} requests are waiting already. Try again in {seconds} s.",
+        "已有 {waiting} 个请求在排队。请 {seconds} 秒后再试。",
+    ),
+    "serve_body_large": (
+        "The request is larger than {limit} bytes. Shorten it.",
+        "请求超过 {limit} 字节。请缩短。",
+    ),
+    "serve_body_not_json": (
+        "The request is not application/json. Send it with that Content-Type.",
+        "请求不是 application/json。请以该 Content-Type 发送。",
+    ),
+    "serve_field": (
+        "{field}: got {value}. It must be {needed}.",
+        "{field}：给出的是 {value}。它须为{needed}。",
+    ),
+    "serve_unsupported": (
+        "{field}: got {value}, which is not supported. Remove it, or give it {neutral}.",
+        "{field}：给出的是 {value}，不受支持。请删去，或改为 {neutral}。",
+    ),
+    "remote_address": (
+        "Server address: got {value}. Write one such as http://10.0.0.5:8000/v1, without user name, ? or #.",
+        "服务地址：给出的是 {value}。请填写形如 http://10.0.0.5:8000/v1 的地址，不带用户名、? 和 #。",
+    ),
+    "api_key_form": (
+        "API key: it holds a space or a character that a key cannot have. Use letters, digits, - and _ only.",
+        "API 密钥：含有空格或密钥中不能有的字符。请只使用字母、数字、- 和 _。",
+    ),
+    "remote_unreachable": (
+        "{url} cannot be reached ({detail}). Check the address, and that the server is running.",
+        "无法连接 {url}（{detail}）。请检查地址，并确认服务已启动。",
+    ),
+    "remote_certificate": (
+        "The certificate of {url} is not trusted ({detail}). Use the name that it was made for, set SSL_CERT_FILE to "
+        "your own authority, or write http:// if the server speaks no TLS.",
+        "{url} 的证书不受信任（{detail}）。请使用证书上的域名，用 SSL_CERT_FILE 指定自己的证书机构；"
+        "如果服务没有 TLS，请写 http://。",
+    ),
+    "remote_key_refused": (
+        "{url} refuses the API key (HTTP {status}). Enter the key that the server was started with.",
+        "{url} 拒绝了 API 密钥（HTTP {status}）。请填写启动该服务时的密钥。",
+    ),
+    "remote_not_found": (
+        "{url} does not exist on that server (HTTP 404). The address of an OpenAI-compatible server ends with /v1 as a "
+        "rule.",
+        "服务器上没有 {url}（HTTP 404）。OpenAI 兼容服务的地址通常以 /v1 结尾。",
+    ),
+    "remote_model_gone": (
+        "The server has no model {model} (HTTP 404). Choose another from the list.",
+        "该服务没有模型 {model}（HTTP 404）。请从列表中另选一个。",
+    ),
+    "remote_busy": (
+        "The server takes no more requests now (HTTP {status}): {detail} Try again soon.",
+        "服务暂时不再接受请求（HTTP {status}）：{detail} 请稍后再试。",
+    ),
+    "remote_refused": (
+        "The server refused the request (HTTP {status}): {detail}",
+        "服务拒绝了请求（HTTP {status}）：{detail}",
+    ),
+    "remote_broken": (
+        "{url} does not answer as an OpenAI-compatible server: {detail}",
+        "{url} 的应答不符合 OpenAI 兼容服务：{detail}",
+    ),
+    "remote_failed": (
+        "The server failed while it answered: {detail} What has come so far is kept.",
+        "服务在应答时出错：{detail} 已收到的内容仍保留。",
+    ),
+    "remote_lost": (
+        "The connection to {url} broke off while it answered ({detail}). What has come so far is kept.",
+        "{url} 应答时连接中断（{detail}）。已收到的内容仍保留。",
+    ),
+    "export_nothing": (
+        "Nothing to export: no checkpoint is chosen, and {path} has data type {dtype} already. "
+        "Choose a checkpoint, or another data type (infer_dtype).",
+        "没有可导出的内容：没有选择检查点，而 {path} 的数据类型已是 {dtype}。请选择检查点，或换一种数据类型（infer_dtype）。",
+    ),
+    "export_exists": (
+        "{label}: {path} exists and is not empty. Choose a new folder; nothing was overwritten.",
+        "{label}：{path} 已存在且不为空。请换一个新目录；没有覆盖任何内容。",
+    ),
+    "export_mount": (
+        "{label}: {path} is a mounted volume, which the finished model cannot be moved onto. Choose a folder inside it.",
+        "{label}：{path} 是挂载的卷，导出完成的模型无法移到它的位置。请选择它里面的一个目录。",
+    ),
+    "export_inside_source": (
+        "{label}: {path} lies inside {source}, which is only read. Choose a folder elsewhere.",
+        "{label}：{path} 在 {source} 之内，而后者只供读取。请选择别处的目录。",
+    ),
+    "export_no_space": (
+        "{label}: {path} needs {needed} GB and the disk has {free} GB free. Free some space, or choose another disk.",
+        "{label}：{path} 需要 {needed} GB，磁盘只剩 {free} GB。请清理磁盘，或换一个磁盘。",
+    ),
+    "export_in_use": (
+        "{label}: another export is writing to {path} now. Wait for it, cancel it, or choose a new folder.",
+        "{label}：另一次导出正在写入 {path}。请等它完成、取消它，或换一个新目录。",
+    ),
+    "export_other_base": (
+        "{label}: {path} was trained on {theirs}, not on {model}. Choose that model. If it is the same model in "
+        "another place, write its path into base_model_name_or_path in {file}.",
+        "{label}：{path} 是在 {theirs} 上训练的，而不是 {model}。请选择那个模型。"
+        "如果是放在别处的同一个模型，请把它的路径写入 {file} 的 base_model_name_or_path。",
+    ),
+    "export_quantized_base": (
+        "{label}: the weights of {path} are stored quantized ({method}), which nothing can be merged into. "
+        "Choose the original model that it was made from.",
+        "{label}：{path} 的权重是量化后存储的（{method}），无法合并。请选择量化之前的原模型。",
+    ),
+    "export_not_lora": (
+        "{label}: {path} is a {kind} adapter; only LoRA can be merged into a model. Choose another checkpoint.",
+        "{label}：{path} 是 {kind} 适配器，只有 LoRA 能合并到模型中。请换一个检查点。",
+    ),
+    "export_not_finite": (
+        "The merged weights of {name} are not all numbers: the checkpoint is damaged, or its values are too large for "
+        "{dtype}. Choose another checkpoint, or infer_dtype float32. Nothing was exported.",
+        "{name} 合并后的权重含有无效数值：检查点已损坏，或数值超出 {dtype} 的范围。"
+        "请换一个检查点，或将 infer_dtype 设为 float32。没有导出任何内容。",
+    ),
+    "export_differs": (
+        "The exported model answers otherwise than the checkpoint on its base: its logits differ by {difference}, and "
+        "{tolerance} is allowed for {dtype}. Nothing was exported; try infer_dtype float32.",
+        "导出的模型与原模型加检查点的回答不一致：logits 相差 {difference}，而 {dtype} 只允许 {tolerance}。"
+        "没有导出任何内容；可将 infer_dtype 设为 float32 再试。",
+    ),
+    "export_tokenizer_differs": (
+        "The exported tokenizer splits text otherwise than that of {path}. Nothing was exported.",
+        "导出的分词器与 {path} 的分词结果不一致。没有导出任何内容。",
+    ),
+    "export_effect_small": (
+        "The checkpoint changes the logits by {effect} only, and rounding to {dtype} by {difference}: part of what was "
+        "learnt may be lost. Export with infer_dtype float32 to keep it.",
+        "检查点只让 logits 改变 {effect}，而舍入为 {dtype} 的误差为 {difference}：学到的内容可能部分丢失。"
+        "将 infer_dtype 设为 float32 导出可以保留。",
+    ),
+    "export_disk_full": (
+        "No space left on the disk while writing {path}. Nothing was kept; free some space, then export again.",
+        "写入 {path} 时磁盘已满，没有留下任何内容。请清理磁盘后重新导出。",
+    ),
+    "export_out_of_memory": (
+        "Out of memory on {device} while exporting. Close other programs, or set export_device to cpu.",
+        "导出时 {device} 内存不足。请关闭其他程序，或将 export_device 设为 cpu。",
+    ),
+    "export_killed": (
+        "The export was ended from outside ({signal}). Nothing was exported; start it again.",
+        "导出进程被外部终止（{signal}）。没有导出任何内容，请重新开始。",
+    ),
+    "export_died": (
+        "The export ended without a word: ended from outside, or for want of memory. Nothing was exported; start it "
+        "again. {log} may say why.",
+        "导出进程意外结束：被外部终止，或内存不足。没有导出任何内容，请重新开始。原因可能在 {log} 中。",
     ),
 }
 

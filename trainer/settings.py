@@ -7,99 +7,40 @@ Hugging Face's own; an unknown key is an error.
 
 import difflib
 import json
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from trainer.problems import Language, Problem, Problems, quoted
+from trainer.field_types import (
+    Bits,
+    Finite,
+    Group,
+    Names,
+    No,
+    NumberOrPath,
+    OptionalBool,
+    OptionalInt,
+    OptionalText,
+    Shown,
+    Yes,
+    setting,
+    switched_on,
+)
+from trainer.problems import Problem, Problems, quoted
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 
-Group = Literal["model", "data", "training", "extra", "lora", "freeze", "output", "file"]
 ComputeType = Literal["auto", "bf16", "fp16", "fp32", "pure_bf16"]
+DEEPSPEED_STAGES = ("2", "3")
 Scheduler = Literal["cosine", "linear", "constant", "constant_with_warmup", "polynomial", "cosine_with_restarts"]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """How people meet a setting. Group "file": it has no control of its own on the page."""
-
-    group: Group
-    zh: str
-    en: str
-    help_zh: str
-    help_en: str
-    example: str
-
-    def label(self, language: Language) -> str:
-        return self.zh if language == "zh" else self.en
-
-    def help(self, language: Language) -> str:
-        return self.help_zh if language == "zh" else self.help_en
-
-
-def setting(
-    default: Any, group: Group, zh: str, en: str, help_zh: str, help_en: str, example: str = "", **limits: Any
-) -> Any:
-    """A pydantic field that knows its labels. `limits` are pydantic's own (gt, ge, lt, le)."""
-    shown = Shown(group, zh, en, help_zh, help_en, example or str(default))
-    return Field(default, json_schema_extra={"shown": shown}, **limits)  # type: ignore[dict-item]
 
 
 def template_names() -> list[str]:
     """The named chat templates that ship as Jinja files, sorted."""
     return sorted(path.stem for path in TEMPLATES_DIR.glob("*.jinja"))
-
-
-def _names(value: Any) -> Any:
-    """`a,b` or [a, b] to a tuple of names, as LLaMA-Factory writes its lists."""
-    if value is None:
-        return ()
-    if isinstance(value, str) and value.startswith("["):  # names with commas of their own
-        value = json.loads(value)
-    items = value.split(",") if isinstance(value, str) else value
-    if isinstance(items, list | tuple) and all(isinstance(item, str) for item in items):
-        return tuple(item.strip() for item in items if item.strip())
-    return value
-
-
-def _whole_number(value: Any) -> Any:
-    """A number among few choices, as a command line or a list writes it."""
-    value = _none_if_blank(value)
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
-
-
-def _none_if_blank(value: Any) -> Any:
-    return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
-
-
-def _truth(value: Any) -> Any:
-    """true and false as a command line writes them."""
-    return {"true": True, "false": False}.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
-def _switched_on(flag: str, value: Any) -> bool:
-    truth = _truth(value)
-    if truth is None or isinstance(truth, bool):
-        return bool(truth)
-    raise Problem("setting_not_boolean", label={"en": flag, "zh": flag}, value=quoted(value))
-
-
-Yes = Annotated[Literal[True], BeforeValidator(_truth)]
-No = Annotated[Literal[False], BeforeValidator(_truth)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-OptionalInt = Annotated[int | None, BeforeValidator(_none_if_blank)]
-OptionalBool = Annotated[bool | None, BeforeValidator(_none_if_blank)]
-OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
-Bits = Annotated[Literal[8, 4] | None, BeforeValidator(_whole_number)]
 
 
 class TrainSettings(BaseModel):
@@ -109,94 +50,131 @@ class TrainSettings(BaseModel):
 
     # fmt: off
     model_name_or_path: str = setting("", "model", "模型路径", "Model path",
-        "模型文件夹", "A model folder")
+        "要训练或对话的模型所在的文件夹：含 config.json、分词器和 safetensors 权重",
+        "Folder of the model to train or talk to: config.json, tokenizer and safetensors weights")
     finetuning_type: Literal["lora", "full", "freeze"] = setting("lora", "model", "微调方法", "Finetuning method",
-        "lora 只训练小的附加矩阵；full 训练全部参数；freeze 只训练部分层",
-        "lora trains small added matrices; full every weight; freeze some layers")
+        "lora 只训练小的附加矩阵，最省内存，一般选它；full 训练全部参数；freeze 只训练部分层",
+        "lora trains small added matrices and takes the least memory: the usual choice; full trains all weights, freeze some layers")
     adapter_name_or_path: OptionalText = setting(None, "model", "检查点路径", "Checkpoint path",
-        "对话时加载它；训练时从它继续", "Loaded for chat; training goes on from it")
+        "以前训练的结果：对话时加载它，训练时从它继续；第一次训练选“无”",
+        "An earlier training's result: chat loads it, training goes on from it. none for a first training")
     quantization_bit: Bits = setting(None, "model", "量化等级", "Quantization bit",
-        "训练 LoRA 时把模型压缩到 8 或 4 位（QLoRA），省显存但较慢",
-        "The model under a LoRA is kept in 8 or 4 bits (QLoRA): less memory, slower")
+        "训练 LoRA 时把模型压缩到 8 或 4 位（QLoRA）：更省显存，但更慢；放得下就选 none",
+        "Keeps the model under a LoRA in 8 or 4 bits (QLoRA): less memory, slower. none if the model fits without")
     template: str = setting("auto", "model", "对话模板", "Chat template",
-        "auto 使用模型自带的模板", "auto uses the model's own template")
+        "对话怎样写成模型读的文字；auto 使用模型自带的模板，一般不用改",
+        "How a conversation becomes the text that the model reads. auto takes the model's own template: the usual choice")
 
     stage: Literal["sft"] = setting("sft", "data", "训练阶段", "Stage",
-        "监督微调：学习数据集里的回答", "Supervised fine-tuning: learns the answers of the dataset")
+        "监督微调：让模型学会像数据集那样回答",
+        "Supervised fine-tuning: the model learns to answer as the dataset does")
     dataset_dir: str = setting("data", "data", "数据路径", "Data dir",
-        "数据集所在的文件夹", "The folder that holds the datasets")
+        "放数据集（json、jsonl）的文件夹，可以有 dataset_info.json",
+        "The folder with the datasets (json, jsonl), with or without a dataset_info.json")
     dataset: Names = setting((), "data", "数据集", "Dataset",
-        "可选择多个", "One or more")
+        "用来训练的数据，可选多个；点“预览数据集”看内容",
+        "What to train on, one or more; Preview dataset shows what is in them")
 
     learning_rate: Finite = setting(5e-5, "training", "学习率", "Learning rate",
-        "AdamW 的初始学习率", "AdamW's initial learning rate", "5e-5", gt=0)
+        "每一步改动权重的幅度。LoRA 常用 1e-4 到 5e-5，full 常用 1e-5；损失乱跳就调小",
+        "How far each step moves the weights. LoRA: 5e-5 to 1e-4, full: about 1e-5; lower it when the loss jumps", "5e-5", gt=0)
     num_train_epochs: Finite = setting(3.0, "training", "训练轮数", "Epochs",
-        "遍历数据集的次数", "Passes over the dataset", "3.0", gt=0, le=100000)
+        "把数据集学几遍。一般 1 到 5；数据很少时可以更多",
+        "How often the dataset is gone through. Usually 1 to 5, more for a very small dataset", "3.0", gt=0, le=100000)
     max_grad_norm: Finite = setting(1.0, "training", "最大梯度范数", "Maximum gradient norm",
-        "梯度裁剪的上限；0 为不裁剪", "Gradients are clipped to it; 0 switches clipping off", "1.0", ge=0)
+        "梯度超过它就按比例缩小，防止训练失控；一般不用改，0 为不限制",
+        "Larger gradients are scaled down to it, which keeps training stable; 0: no limit. Rarely changed", "1.0", ge=0)
     max_samples: int = setting(100000, "training", "最大样本数", "Max samples",
-        "每个数据集最多取多少条", "At most so many samples of each dataset", ge=1)
+        "每个数据集最多用多少条；想先试一小部分时调小",
+        "At most so many samples of each dataset. Lower it to try a small part first", ge=1)
     compute_type: ComputeType = setting("auto", "training", "计算类型", "Compute type",
-        "训练时的数值精度", "Numeric precision of training")
+        "数值格式。显卡选 bf16，旧显卡选 fp16，CPU 选 fp32；pure_bf16 最省内存，精度较低",
+        "Number format: bf16 on GPUs, fp16 on old ones, fp32 on a CPU; pure_bf16 takes least memory, less precise")
     cutoff_len: int = setting(2048, "training", "截断长度", "Cutoff length",
-        "每条样本的最大词元数", "Most tokens of one sample", ge=4, le=131072)
+        "每条样本最多保留多少个词元，超出部分截掉；越大越占内存",
+        "Longer samples are cut to so many tokens. Larger values take more memory", ge=4, le=131072)
     per_device_train_batch_size: int = setting(2, "training", "批处理大小", "Batch size",
-        "每个设备一次的样本数", "Samples of one device at a time", ge=1, le=1024)
+        "每个设备一批的样本数。每次更新所用样本数 = 它 × 梯度累积 × 设备数",
+        "Samples of one device in a batch. Each update takes batch size × gradient accumulation × devices", ge=1, le=1024)
     gradient_accumulation_steps: int = setting(8, "training", "梯度累积", "Gradient accumulation",
-        "每次更新累积的批数", "Batches that make one update", ge=1, le=1024)
+        "累积多少批才更新一次权重；与批处理大小相乘",
+        "Batches that are added up before the weights change; it multiplies the batch size", ge=1, le=1024)
     val_size: Finite = setting(0.0, "training", "验证集比例", "Val size",
-        "留作验证的比例，0 为不验证", "Share kept for validation; 0: none", "0.1", ge=0, lt=1)
+        "留出多少样本只用来验证、不训练，例如 0.1 为一成；0 为不验证",
+        "Share of the samples kept for validation instead of training, such as 0.1; 0: none", "0.1", ge=0, lt=1)
     lr_scheduler_type: Scheduler = setting("cosine", "training", "学习率调节器", "LR scheduler",
-        "学习率随训练变化的方式", "How the learning rate changes")
+        "学习率随训练怎样变化；cosine 逐渐降到 0，一般选它；constant 始终不变",
+        "How the learning rate changes on the way. cosine falls slowly to 0 and is the usual choice; constant never changes")
 
     logging_steps: int = setting(5, "extra", "日志间隔", "Logging steps",
-        "每多少步记录一次", "Steps between two records", ge=1, le=100000)
+        "每多少步在曲线上记一个点",
+        "Steps between two points of the curve", ge=1, le=100000)
     save_steps: int = setting(100, "extra", "保存间隔", "Save steps",
-        "每多少步保存一个检查点", "Steps between two checkpoints", ge=1, le=100000)
+        "每多少步保存一个检查点，中断后可从它继续",
+        "Steps between two checkpoints, from which a stopped run can go on", ge=1, le=100000)
     warmup_steps: int = setting(0, "extra", "预热步数", "Warmup steps",
-        "学习率从 0 升到设定值的步数", "Steps in which the learning rate rises from 0", ge=0, le=100000)
+        "开头用多少步让学习率从 0 升到设定值，常用总步数的一成；0 为直接开始",
+        "Steps at the start in which the learning rate rises from 0, often a tenth of all; 0: none", ge=0, le=100000)
     seed: int = setting(42, "extra", "随机种子", "Seed",
-        "同样的种子得到同样的训练", "The same seed gives the same run", ge=0, le=2**32 - 1)
+        "打乱数据和初始化所用的随机数；种子相同，训练结果相同",
+        "Decides the order of the samples and the random start. The same seed gives the same run", ge=0, le=2**32 - 1)
     neftune_noise_alpha: Finite = setting(0.0, "extra", "NEFTune 噪声参数", "NEFTune alpha",
-        "训练时给输入嵌入加噪声，常用 5；0 为不加", "Noise on the input embeddings in training, often 5; 0: none", "5",
+        "训练时给输入加一点噪声，有时能让回答更好，常用 5；0 为不加",
+        "Adds a little noise to the input in training, which can make answers better: often 5; 0: none", "5",
         ge=0)
     train_on_prompt: bool = setting(False, "extra", "学习提示词", "Train on prompt",
-        "提示词也计入损失", "The prompt counts in the loss as well")
+        "也学习用户说的话；一般不选，只学习回答",
+        "Learns the user's words too. Usually off: only the answers are learnt")
     mask_history: bool = setting(False, "extra", "不学习历史对话", "Mask history",
-        "只学习最后一轮回答", "Only the last answer is learnt")
+        "多轮对话只学习最后一轮的回答",
+        "Of a conversation with several turns only the last answer is learnt")
 
     lora_rank: int = setting(8, "lora", "LoRA 秩", "LoRA rank",
-        "附加矩阵的秩", "Rank of the added matrices", ge=1, le=1024)
+        "附加矩阵的大小，常用 8 到 64；越大能学的越多，也越占内存",
+        "Size of the added matrices, usually 8 to 64: larger ones learn more and take more memory", ge=1, le=1024)
     lora_alpha: OptionalInt = setting(None, "lora", "LoRA 缩放系数", "LoRA alpha",
-        "留空为秩的两倍", "Empty: twice the rank", "16", ge=1, le=4096)
+        "附加矩阵作用的强度，常用秩的两倍；留空即为两倍",
+        "How strongly the added matrices act, usually twice the rank. Empty: twice the rank", "16", ge=1, le=4096)
     lora_dropout: Finite = setting(0.0, "lora", "LoRA 随机丢弃", "LoRA dropout",
-        "训练时丢弃的概率", "Probability of dropping in training", "0.1", ge=0, lt=1)
+        "训练时随机略去一部分以防死记硬背，常用 0 到 0.1",
+        "Share that is left out at random in training against learning by rote: usually 0 to 0.1", "0.1", ge=0, lt=1)
     lora_target: Names = setting(("all",), "lora", "LoRA 作用模块", "LoRA modules",
-        "all 为全部线性层；多个用逗号分隔", "all: every linear layer; several: comma between them", "q_proj,v_proj")
+        "给哪些层加附加矩阵；all 为全部线性层，一般选它；多个用逗号分隔",
+        "Layers that get added matrices. all: every linear layer, the usual choice; several: comma between them", "q_proj,v_proj")
     loraplus_lr_ratio: Finite = setting(0.0, "lora", "LoRA+ 学习率比例", "LoRA+ LR ratio",
-        "B 矩阵的学习率是 A 的多少倍，常用 16；0 为相同", "Learning rate of the B matrices over that of A, often 16; 0: the same",
+        "LoRA 有 A、B 两个矩阵，B 的学习率是 A 的多少倍，常用 16，学得更快；0 为相同",
+        "LoRA has matrices A and B: B's learning rate over A's. 16 is usual and learns faster; 0: the same",
         "16", ge=0)
     additional_target: Names = setting((), "lora", "附加模块", "Additional modules",
-        "与适配器一起完整训练的模块；多个用逗号分隔", "Trained in full beside the adapter; several: comma between them",
+        "除附加矩阵外还要完整训练的模块，例如新增了词元时的 embed_tokens,lm_head；一般留空",
+        "Modules that are trained in full as well, such as embed_tokens,lm_head for new tokens. Usually empty",
         "embed_tokens,lm_head")
     use_rslora: bool = setting(False, "lora", "使用 rslora", "Use rslora",
-        "按秩的平方根缩放，适合较大的秩", "Scales by the root of the rank: for high ranks")
+        "按秩的平方根缩放；秩在 64 以上时更稳定",
+        "Scales by the root of the rank, which is steadier for ranks of 64 and more")
     use_dora: bool = setting(False, "lora", "使用 DoRA", "Use DoRA",
-        "另外训练权重的幅度，较慢", "Trains the weights' magnitudes as well; slower")
+        "另外训练权重的幅度：效果有时更好，但较慢、更占内存",
+        "Trains the weights' magnitudes as well: sometimes better, but slower and larger")
     pissa_init: bool = setting(False, "lora", "使用 PiSSA", "Use PiSSA",
-        "从权重的主成分开始训练；保存的秩为两倍", "Starts from the weights' principal part; saved at twice the rank")
+        "从权重的主成分开始训练，收敛更快；保存的文件大一倍",
+        "Starts from the weights' main components and learns faster; the saved file is twice as large")
     create_new_adapter: bool = setting(False, "lora", "新建适配器", "Create new adapter",
-        "在所选检查点之上训练新的适配器；结果包含两者", "Trains a new one on top of the chosen checkpoint; the result holds both")
+        "不改所选检查点，在它之上训练新的适配器；结果包含两者。需要先选检查点路径",
+        "Leaves the chosen checkpoint as it is and trains a new adapter on top; the result holds both. Needs a checkpoint path")
 
     freeze_trainable_layers: int = setting(2, "freeze", "可训练层数", "Trainable layers",
-        "正数训练最后若干层，负数训练最前若干层", "Above 0: the last layers are trained; below 0: the first", ge=-1000, le=1000)
+        "训练多少层：2 为最后两层，-2 为最前两层",
+        "How many layers are trained: 2 are the last two, -2 the first two", ge=-1000, le=1000)
     freeze_trainable_modules: Names = setting(("all",), "freeze", "可训练模块", "Trainable modules",
-        "这些层中训练哪些模块；all 为全部", "Which modules of these layers; all: every one", "self_attn,mlp")
+        "训练这些层里的哪些模块，例如 self_attn,mlp；all 为全部",
+        "Modules of these layers that are trained, such as self_attn,mlp; all: every one", "self_attn,mlp")
     freeze_extra_modules: Names = setting((), "freeze", "额外模块", "Extra modules",
-        "各层之外另行训练的模块", "Modules outside the layers that are trained as well", "embed_tokens,norm")
+        "各层之外还要训练的模块，例如 embed_tokens,norm；一般留空",
+        "Modules outside the layers that are trained as well, such as embed_tokens,norm. Usually empty", "embed_tokens,norm")
 
     output_dir: str = setting("", "output", "输出目录", "Output dir",
-        "训练结果写入的新文件夹", "The new folder that the run writes")
+        "训练结果写入的新文件夹",
+        "The new folder that the run writes")
     resume_from_checkpoint: OptionalText = setting(None, "file", "继续训练的检查点", "Resume from checkpoint",
         "检查点文件夹；latest 为输出目录里最近的", "A checkpoint folder; latest: the newest in the output dir", "latest")
 
@@ -232,6 +210,14 @@ class TrainSettings(BaseModel):
         "每个设备只存一部分权重（FSDP）；留空时 full 与 freeze 分片，LoRA 在模型放不进一个设备时分片",
         "Each device holds a part of the weights (FSDP); empty: for full and freeze, and for LoRA on a model that "
         "does not fit one device", "true")
+    deepspeed: NumberOrPath = setting(None, "file", "DeepSpeed 阶段", "DeepSpeed stage",
+        "2 把优化器状态和梯度分到各设备，3 连权重一起分；也可填 DeepSpeed 的 JSON 配置文件",
+        "2 cuts optimizer state and gradients over the devices, 3 the weights as well; or a JSON file of DeepSpeed's",
+        "3")
+    ds_offload: bool = setting(False, "file", "使用 offload", "Enable offload",
+        "DeepSpeed 的优化器状态放在内存里，阶段 3 的权重也是：省显存，较慢",
+        "DeepSpeed keeps optimizer state, in stage 3 weights too, in the host's memory: less device memory, slower",
+        "true")
     plot_loss: bool = setting(True, "file", "绘制损失", "Plot loss",
         "结束时写 training_loss.png", "Write training_loss.png at the end")
 
@@ -268,13 +254,13 @@ class TrainSettings(BaseModel):
         """LLaMA-Factory writes the compute type as one of three booleans."""
         values = dict(values)
         flags = [flag for flag in ("bf16", "fp16", "pure_bf16") if flag in values]
-        chosen = [flag for flag in flags if _switched_on(flag, values.pop(flag))]
+        chosen = [flag for flag in flags if switched_on(flag, values.pop(flag))]
         if len(chosen) > 1:
-            raise Problem("setting_conflict", first=f"`{chosen[0]}: true`", second=f"`{chosen[1]}: true`")
+            raise Problem("setting_conflict", first=in_file("compute_type", f"{chosen[0]}: true"),
+                          second=in_file("compute_type", f"{chosen[1]}: true"))  # fmt: skip
         if chosen and values.setdefault("compute_type", chosen[0]) != chosen[0]:
-            raise Problem(
-                "setting_conflict", first=f"`{chosen[0]}: true`", second=f"`compute_type: {values['compute_type']}`"
-            )
+            raise Problem("setting_conflict", first=in_file("compute_type", f"{chosen[0]}: true"),
+                          second=named("compute_type", values["compute_type"]))  # fmt: skip
         return values
 
     @model_validator(mode="after")
@@ -282,19 +268,15 @@ class TrainSettings(BaseModel):
         if self.template not in (known := ["auto", *template_names()]):
             raise _problem("setting_choice", "template", self.template, choices=", ".join(known))
         if self.warmup_steps and self.warmup_ratio:
-            raise Problem(
-                "setting_conflict",
-                first=f"`warmup_steps: {self.warmup_steps}`",
-                second=f"`warmup_ratio: {self.warmup_ratio}`",
-            )
+            raise Problem("setting_conflict", first=self._named("warmup_steps"), second=self._named("warmup_ratio"))
         if self.lr_scheduler_type == "constant" and (self.warmup_steps or self.warmup_ratio):
-            warmup = f"warmup_steps: {self.warmup_steps}" if self.warmup_steps else f"warmup_ratio: {self.warmup_ratio}"
-            raise Problem("setting_conflict", first="`lr_scheduler_type: constant`", second=f"`{warmup}`")
+            warmup = "warmup_steps" if self.warmup_steps else "warmup_ratio"
+            raise Problem("setting_conflict", first=self._named("lr_scheduler_type"), second=self._named(warmup))
         if self.lr_scheduler_type == "polynomial" and self.learning_rate <= 1e-7:  # transformers' end of it
             raise _problem("learning_rate_too_low", "learning_rate", as_text(self.learning_rate),
-                           scheduler=self.lr_scheduler_type)  # fmt: skip
+                           scheduler=self._named("lr_scheduler_type"))  # fmt: skip
         if self.train_on_prompt and self.mask_history:
-            raise Problem("setting_conflict", first="`train_on_prompt: true`", second="`mask_history: true`")
+            raise Problem("setting_conflict", first=self._named("train_on_prompt"), second=self._named("mask_history"))
         for key in ("eval_steps", "early_stopping_steps", "load_best_model_at_end"):
             if getattr(self, key) and not self.val_size:
                 raise Problem("setting_needs", first=self._named(key), second=named("val_size"))
@@ -310,11 +292,13 @@ class TrainSettings(BaseModel):
         for method in ("lora", "freeze"):
             for key in keys(method) if self.finetuning_type != method else []:
                 if getattr(self, key) != TrainSettings.model_fields[key].default:
-                    raise Problem("setting_needs", first=self._named(key), second=f"`finetuning_type: {method}`")
+                    raise Problem("setting_needs", first=self._named(key), second=named("finetuning_type", method))
         if self.freeze_trainable_layers == 0:
             raise _problem("setting_range", "freeze_trainable_layers", 0, range=_range(">= 1", "-1, -2, …"))
         if not self.freeze_trainable_modules:
             raise _problem("setting_missing", "freeze_trainable_modules", "")
+        if self.ds_offload and not self.deepspeed:
+            raise Problem("setting_needs", first=self._named("ds_offload"), second=named("deepspeed"))
         for first, second in self._excluding():
             raise Problem("setting_conflict", first=self._named(first), second=self._named(second))
         return self
@@ -322,7 +306,11 @@ class TrainSettings(BaseModel):
     def _excluding(self) -> list[tuple[str, str]]:
         """Pairs of settings that are on and cannot be together."""
         pairs = [("quantization_bit", "pissa_init"), ("quantization_bit", "create_new_adapter")]
-        pairs.append(("fsdp", "quantization_bit"))
+        pairs += [("fsdp", "quantization_bit"), ("deepspeed", "fsdp"), ("deepspeed", "quantization_bit")]
+        if self.compute_type in ("fp16", "pure_bf16"):
+            pairs.append(("deepspeed", "compute_type"))
+        if self.deepspeed not in DEEPSPEED_STAGES:  # a file says itself what is offloaded
+            pairs.append(("ds_offload", "deepspeed"))
         if self.finetuning_type != "lora":
             pairs.append(("finetuning_type", "quantization_bit"))
         return [pair for pair in pairs if all(getattr(self, key) for key in pair)]
@@ -412,9 +400,16 @@ def _limits(key: str) -> dict[str, str]:
 
 
 def named(key: str, value: Any = None) -> dict[str, str]:
-    """A setting by its label and as a settings file has it, for a Problem's {first} and {second}."""
-    written = f"`{key}: {as_text(value)}`" if value is not None else f"`{key}`"
-    return {"en": f"{shown(key).en} ({written})", "zh": f"{shown(key).zh}（{written}）"}
+    """A setting for a Problem's {first} and {second}: its control's label and value; without a control also its key."""
+    if shown(key).group == "file":
+        return in_file(key, f"{key}: {as_text(value)}" if value is not None else key)
+    written = "" if value is None or value is True else f" `{as_text(value)}`"
+    return {"en": f"{shown(key).en}{written}", "zh": f"{shown(key).zh}{written}"}
+
+
+def in_file(key: str, written: str) -> dict[str, str]:
+    """A setting by its label and as a settings file has it."""
+    return {"en": f"{shown(key).en} (`{written}`)", "zh": f"{shown(key).zh}（`{written}`）"}
 
 
 def _problem(code: str, key: str, value: Any, **values: Any) -> Problem:
@@ -461,81 +456,3 @@ def parse(values: dict[str, Any]) -> TrainSettings:
         found = [_translated(item) for item in error.errors()]
         found.sort(key=lambda problem: order.index(key) if (key := problem.values.get("key")) in order else -1)
         raise Problems(found) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The key-value pairs of a settings file. Raises Problem when it is none."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        code = "file_missing" if isinstance(error, FileNotFoundError) else "file_unreadable"
-        what = {"en": "Settings file", "zh": "设置文件"}
-        raise Problem(code, label=what, path=str(path), detail=error.strerror) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a date that is none, or too deep a nest
-        mark = getattr(error, "problem_mark", None)
-        detail = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise Problem("yaml_broken", path=str(path), line=mark.line + 1 if mark else 1, detail=detail) from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise Problem("yaml_not_mapping", path=str(path), kind=type(values).__name__)
-    return values
-
-
-class _AsTyped(str):
-    """A number's own text, which YAML takes without quotes."""
-
-
-class _Dumper(yaml.SafeDumper):
-    pass
-
-
-def _plain(dumper: yaml.SafeDumper, text: _AsTyped) -> yaml.ScalarNode:
-    """A scalar whose tag is the one that its text implies needs neither quotes nor a tag."""
-    return dumper.represent_scalar(dumper.resolve(yaml.ScalarNode, str(text), (True, False)), str(text))
-
-
-_Dumper.add_representer(_AsTyped, _plain)
-
-
-def to_yaml(settings: TrainSettings, typed: Mapping[str, Any] | None = None) -> str:
-    """Every setting that is not at its default or has a control, as YAML in declared order.
-
-    `typed`: numbers as a person wrote them (3e-4, not 0.0003), which are kept where they are given.
-    """
-    values = {key: list(value) if isinstance(value, tuple) else value for key, value in _written(settings).items()}
-    for key, value in values.items():
-        if isinstance(value, float) and isinstance(text := (typed or {}).get(key), str) and float(text) == value:
-            values[key] = _AsTyped(text.strip())
-    return yaml.dump(values, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
-
-
-def to_flags(settings: TrainSettings) -> list[str]:
-    """The command-line flags that give `settings` back."""
-    flags = []
-    for key, value in _written(settings).items():
-        text = as_text(value)
-        flags += [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]
-    return flags
-
-
-def to_shell(argv: list[str]) -> str:
-    """`argv` as one shell-quoted command, a flag a line."""
-    lines: list[str] = []
-    words: list[str] = []
-    for word in argv:
-        if word.startswith("--") and words:
-            lines.append(" ".join(words))
-            words = []
-        words.append(shlex.quote(word))
-    return " \\\n    ".join([*lines, " ".join(words)])
-
-
-def _written(settings: TrainSettings) -> dict[str, Any]:
-    """What a file or command needs: no unset values, and settings without a control, or of another method, only
-    where changed."""
-    others = {"lora", "freeze"} - {settings.finetuning_type}
-    return {
-        key: value
-        for key in TrainSettings.model_fields
-        if (value := getattr(settings, key)) is not None
-        and (shown(key).group not in ("file", *others) or value != TrainSettings.model_fields[key].default)
-    }

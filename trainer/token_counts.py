@@ -43,7 +43,10 @@ def count(settings: TrainSettings) -> Counts:
     )
     lengths = tuple(len(sample.input_ids) for sample in samples)
     labels = tuple(sum(label != IGNORED for label in sample.labels[1:]) for sample in samples)
-    return Counts(lengths, labels, len(found))
+    # A sample without any is never reached by a cutoff.
+    firsts = tuple(next((at for at, label in enumerate(sample.labels) if at and label != IGNORED), UNCUT)
+                   for sample in samples)  # fmt: skip
+    return Counts(lengths, labels, len(found), firsts=firsts)
 
 
 def processor_tflops() -> float:
@@ -68,7 +71,8 @@ def main(values: str) -> int:
     except (Problem, Problems) as problem:
         print(problem, file=sys.stderr)
         return 2
-    found = {"lengths": counts.lengths, "labels": counts.labels, "total": counts.total, "tflops": processor_tflops()}
+    found = {"lengths": counts.lengths, "labels": counts.labels, "firsts": counts.firsts, "total": counts.total,
+             "tflops": processor_tflops()}  # fmt: skip
     print(json.dumps(found))
     return 0
 

@@ -1,26 +1,36 @@
 """A run's processes started and ended through torchrun's own launcher; and what such a process knows of it."""
 
 import ctypes
+import itertools
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from trainer.again import AGAIN, saved_step
 from trainer.events import EventLog
 from trainer.launch import Launch
 from trainer.problems import Problem
+from trainer.settings import TrainSettings
+from trainer.settings_file import to_flags
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from trainer.machines import Machines
 
 log = logging.getLogger("trainer")
 
 # What the launcher sends its processes when it is asked to stop. SIGTERM stays torchrun's own: it ends a process at
 # once, which is what must happen when another has died and this one waits for it in a collective.
 STOP = signal.SIGUSR1
-LAUNCHER = "TUNEDESK_LAUNCHER"
+LAUNCHER, ATTEMPT = "TUNEDESK_LAUNCHER", "TUNEDESK_ATTEMPT"
+PROGRAM = "trainer"
 # How long a signal's Python handler may take to be run before torch is taken to be waiting in C++.
 HANDLER_WAIT_S = 2
 
@@ -46,47 +56,83 @@ def end_with_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def run(launch: Launch, flags: list[str], events: EventLog, asked: threading.Event) -> int:
-    """Trains in `launch`'s processes on this machine, with `flags`; returns when all of them have ended.
+def run(launch: Launch, settings: TrainSettings, events: EventLog, asked: threading.Event) -> int:
+    """Trains in `launch`'s processes on this machine; returns when all of them have ended.
 
-    A process that dies ends the others. `asked`: set once Python has heard of a request to stop.
+    A process that dies ends the others; one whose memory was short makes all start again, with less room.
+    `asked`: set once Python has heard of a request to stop.
     """
     _stop_while_blocked(events, asked)
+    events.path.parent.mkdir(parents=True, exist_ok=True)  # another machine's disk may be another one
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a C++ backtrace for each second of waiting for a machine
     os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launch.processes_here)))
     signal.pthread_sigmask(signal.SIG_BLOCK, {STOP})  # inherited: one that arrives early waits until it is asked for
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    from trainer.machines import Machines
+
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # we say it ourselves
+    try:
+        return _attempts(launch, settings, events, asked, Machines(launch, events) if launch.nodes > 1 else None)
+    except Problem as error:
+        problem = error
+    except DistError as error:
+        detail = str(error).strip().splitlines()[0].rsplit("message: ", 1)[-1][:200]
+        problem = Problem("machines_apart", address=f"{launch.master_addr}:{launch.master_port}", detail=detail)
+    except SignalException as error:
+        problem = Problem("killed", signal=error.sigval.name)
+    log.error("%s", problem)
+    events.finish_once("failed", code=problem.code, **problem.values)
+    return 1
+
+
+def _attempts(
+    launch: Launch, settings: TrainSettings, events: EventLog, asked: threading.Event, machines: "Machines | None"
+) -> int:
+    for attempt in itertools.count():
+        os.environ[ATTEMPT] = str(attempt)
+        if attempt:
+            if asked.is_set():
+                events.append("finished", outcome="stopped", step=saved_step(events))
+                return 0
+            events.stage("starting", attempt=attempt)
+        if machines:
+            machines.meet(attempt)
+        failed = _failed(launch, to_flags(settings), attempt)
+        if failed is None:
+            return 0
+        if all(failure.exitcode != AGAIN for failure in failed.failures.values()):
+            _report(events, failed, machines)
+            return 1
+    raise AssertionError
+
+
+def _failed(launch: Launch, flags: list[str], attempt: int) -> "ChildFailedError | None":
+    """The processes of one attempt, from their start to their end; what failed, None when nothing did."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args
     from torch.distributed.run import run as torchrun
 
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # we say it ourselves
     try:
-        torchrun(parse_args([*launch.torchrun_arguments(), "-m", "trainer", *flags]))
+        torchrun(parse_args([*launch.torchrun_arguments(attempt), "-m", PROGRAM, *flags]))
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        log.error("process %d ended with %s", rank, failure.exitcode)
-        _report(events, rank, failure)
-        return 1
-    except SignalException as error:
-        log.error("%s", error)
-        return 1
-    except DistError as error:
-        detail = str(error).strip().splitlines()[0].rsplit("message: ", 1)[-1][:200]
-        problem = Problem("machines_apart", address=f"{launch.master_addr}:{launch.master_port}", detail=detail)
-        log.error("%s", problem)
-        events.finish_once("failed", code=problem.code, **problem.values)
-        return 1
-    return 0
+        return error
+    return None
 
 
-def _report(events: EventLog, rank: int, failure: Any) -> None:
-    """A process that was killed could not say so itself."""
+def _report(events: EventLog, failed: "ChildFailedError", machines: "Machines | None") -> None:
+    """Why the processes ended, unless one could say so itself: one that was killed, or is on another machine."""
+    rank, failure = failed.get_first_failure()
+    log.error("process %d ended with %s", rank, failure.exitcode)
     number = -failure.exitcode if failure.exitcode < 0 else 0
     detail = signal.Signals(number).name if number else f"exit {failure.exitcode}"
-    events.finish_once("failed", code="process_died", rank=rank, host=socket.gethostname(), detail=detail)
+    told: dict[str, Any] = {"code": "process_died", "rank": rank, "host": socket.gethostname(), "detail": detail}
+    if machines:
+        machines.end(told.pop("code"), told)  # unless another machine was first
+        told = machines.ended()
+    events.finish_once("failed", **told)
 
 
 def _stop_while_blocked(events: EventLog, asked: threading.Event) -> None:
@@ -99,7 +145,7 @@ def _stop_while_blocked(events: EventLog, asked: threading.Event) -> None:
         while number := os.read(reading, 1):
             if number[0] in (signal.SIGTERM, signal.SIGINT) and not asked.wait(HANDLER_WAIT_S):
                 events.stage("stopping")
-                events.append("finished", outcome="stopped", step=0)
+                events.append("finished", outcome="stopped", step=saved_step(events))
                 os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -111,5 +157,5 @@ def relay_stop(events: EventLog) -> None:
     for child in children:
         child.send_signal(STOP)
     if not children:
-        events.append("finished", outcome="stopped", step=0)
+        events.append("finished", outcome="stopped", step=saved_step(events))
         sys.exit(0)

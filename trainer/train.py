@@ -5,6 +5,7 @@ import math
 import shutil
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from transformers import get_scheduler
 from transformers import logging as transformers_logging
 
-from trainer import batching, checkpoint, run_folder
+from trainer import batching, checkpoint, deepspeed_config, run_folder
+from trainer.blocks import fuse_blocks
 from trainer.chat_template import ChatTemplate
 from trainer.data import load_samples
+from trainer.deepspeed import Zero
 from trainer.device import DTYPES, current, is_out_of_memory
 from trainer.distributed import Ranks, number, sharded_like, widen
 from trainer.estimate_event import note_estimate
@@ -27,9 +30,9 @@ from trainer.neftune import Neftune
 from trainer.norm import fuse_norms
 from trainer.optimizer import adamw, overflowed
 from trainer.passes import Passes
-from trainer.prepare import resume_checkpoint
 from trainer.problems import Problem
 from trainer.settings import TrainSettings
+from trainer.weights import Weights
 
 log = logging.getLogger("trainer")
 
@@ -37,25 +40,34 @@ log = logging.getLogger("trainer")
 MOST_PENDING = 10
 
 
-def run(settings: TrainSettings, events: EventLog, stop: threading.Event) -> int:
-    """Trains and always ends with a finished event; the traceback of a failure goes to the log."""
+def run(
+    settings: TrainSettings,
+    events: EventLog,
+    stop: threading.Event,
+    weights: "Future[Weights | None] | None" = None,
+) -> int:
+    """Trains and always ends with a finished event; the traceback of a failure goes to the log.
+
+    `weights`: the base's, if they are being read already.
+    """
     transformers_logging.disable_progress_bar()
     ranks = Ranks()
     try:
         ranks = Ranks.join()
-        result = train(settings, events, stop, ranks)
+        result = train(settings, events, stop, ranks, weights)
         ranks.leave()
         return result
-    except Exception as error:
+    except Exception as raised:
+        error = ranks.start_again_if_short(raised)
         log.exception("the run failed")
-        ranks.await_the_cause(error)
+        error = ranks.await_the_cause(error)
         problem = _explained(error, settings)
         try:
             events.finish_once("failed", code=problem.code, **problem.values)
         except OSError as full:  # the disk that stopped the run may have no room for the event either
             log.error("the finished event could not be written: %s", full)
         log.error("%s", problem)
-        ranks.abandon()
+        ranks.abandon(problem)
         return 1
 
 
@@ -76,7 +88,13 @@ def _says_disk_full(words: str, output_dir: str) -> bool:
     return "No space left on device" in words or (writing and shutil.disk_usage(output_dir).free < 64 * 2**20)
 
 
-def train(settings: TrainSettings, events: EventLog, stop: threading.Event, ranks: Ranks) -> int:
+def train(
+    settings: TrainSettings,
+    events: EventLog,
+    stop: threading.Event,
+    ranks: Ranks,
+    weights_ahead: "Future[Weights | None] | None" = None,
+) -> int:
     """One run. Raises Problem, or whatever the libraries raise."""
     folder, model_folder = Path(settings.output_dir), Path(settings.model_name_or_path)
     began = time.monotonic()
@@ -91,23 +109,32 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
     if settings.template != "auto":
         tokenizer.chat_template = template.source  # the result chats as it was trained
 
-    resumed_from = resume_checkpoint(settings)
+    resumed_from = ranks.starting_point(settings, events)
     if ranks.any(stop.is_set()):
         return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
     events.stage("loading_model", device=device.name, compute_type=compute_type)
     sharded = ranks.share_weights(settings, DTYPES[compute_type], device)
-    model = model_to_train(settings, resumed_from, compute_type, CPU if sharded else device.torch_device, sharded)
+    ahead = weights_ahead.result() if weights_ahead else None
+    cut = sharded or settings.deepspeed is not None  # every process takes part in every pass
+    home = CPU if cut else device.torch_device
+    model = model_to_train(settings, resumed_from, compute_type, home, cut, ahead)
     fuse_norms(model)
     one_node = speed_up(model)
+    fuse_blocks(model)
     loss_of = LabelLoss(model).train()
     if sharded:
         ranks.shard(loss_of, causal_lm(model).get_decoder().layers, DTYPES[compute_type], device.torch_device)
         if compute_type != "pure_bf16" and settings.finetuning_type == "full":
             widen(loss_of)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    ranks.equalize(trained)
-
+    trained_count = sum(parameter.numel() for parameter in trained)
     optimizer = adamw(model, settings)
+    zero = None
+    if settings.deepspeed:
+        zero = Zero(loss_of, optimizer, deepspeed_config.config(settings, compute_type, ranks.size), ranks, device)
+    else:
+        ranks.equalize(trained)
+
     state = checkpoint.read_state(resumed_from) if resumed_from else checkpoint.TrainerState()
     step_size = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * ranks.size
     step_size = state.step_size = state.step_size or step_size  # on other devices a run goes on with its own steps
@@ -116,28 +143,27 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
     warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total_steps)
     scheduler = get_scheduler(settings.lr_scheduler_type, optimizer, warmup, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=compute_type == "fp16")
-    parts = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    parts: dict[str, Any] = {"optimizer": zero or optimizer, "scheduler": scheduler, "scaler": scaler}
     if ranks.rank:  # its dropout is its own
         torch.manual_seed(settings.seed + ranks.rank)
-    if resumed_from:
-        for name, saved in checkpoint.read_training(resumed_from).items():
-            parts[name].load_state_dict(sharded_like(saved, optimizer) if name == "optimizer" else saved)
-
     passes = Passes(loss_of, device, compute_type, scaler, tokenizer.pad_token_id or 0, events)
     random = settings.neftune_noise_alpha > 0 or draws_random_numbers(model)
-    if device.type == "cpu" and settings.finetuning_type == "lora" and not random and not sharded:
+    if device.type == "cpu" and settings.finetuning_type == "lora" and not random and not cut:
         passes.use_threads(trained)
     if one_node and compute_type == "bf16":
         passes.without_autocast()
-    if sharded:
-        passes.in_step_with(ranks)
+    if cut:
+        passes.in_step_with(ranks, zero)
     passes.check(samples.train[:2])
     if settings.neftune_noise_alpha:
         Neftune(loss_of, model.get_input_embeddings(), settings.neftune_noise_alpha)
     passes.fit(samples.train, settings.gradient_checkpointing)
-    if resumed_from:  # after the passes above, which may have drawn
+    if resumed_from:  # after the passes above, which may have drawn, and which found out how much memory is left
+        for name, saved in checkpoint.read_training(resumed_from).items():
+            torchs_own = name == "optimizer" and not zero
+            parts[name].load_state_dict(sharded_like(saved, optimizer) if torchs_own else saved)
         checkpoint.restore_rng(resumed_from, ranks.rank)
-    if one_node and total_steps > 20 and not random and not sharded:
+    if one_node and total_steps > 20 and not random and not cut:
         passes.use_graphs()
     eval_steps = settings.eval_steps or settings.save_steps
     clock = Clock(state.seconds)
@@ -152,6 +178,8 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
             raise Problem("loss_not_finite", value=str(state.loss_sum), step=state.step)
 
     def gathered_weights() -> dict[str, Any] | None:
+        if zero:
+            return zero.weights(model)
         return ranks.weights(loss_of, model) if sharded else None
 
     def save() -> None:
@@ -187,7 +215,7 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
             total_steps=total_steps,
             samples=len(samples.train),
             validation_samples=len(samples.validation),
-            trainable_parameters=sum(parameter.numel() for parameter in trained),
+            trainable_parameters=trained_count,
             resumed=resumed_from is not None,
         )
 
@@ -201,8 +229,13 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
         learning_rate = scheduler.get_last_lr()[0]
         while True:
             loss, asked = ranks.add_up(
-                trained, passes.backward(ranks.part(chosen), batching.label_count(chosen)), stop.is_set()
+                [] if zero else trained,
+                passes.backward(ranks.part(chosen), batching.label_count(chosen)),
+                stop.is_set(),
             )
+            if zero:
+                grad_norm = zero.step(state.step + 1)
+                break
             scaler.unscale_(optimizer)
             grad_norm = torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm or math.inf)
             scaler.step(optimizer)
@@ -212,7 +245,8 @@ def train(settings: TrainSettings, events: EventLog, stop: threading.Event, rank
             optimizer.zero_grad(set_to_none=not passes.graphed)
         pending.append(loss)
         scheduler.step()
-        optimizer.zero_grad(set_to_none=not passes.graphed)
+        if not zero:
+            optimizer.zero_grad(set_to_none=not passes.graphed)
         state.step += 1
         state.losses += 1
         state.tokens += sum(len(sample.input_ids) for sample in chosen)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app import __main__ as page_main
 from app import form
 from app.estimate import EstimatePanel, TokenCounter
 from app.estimate_words import estimate_html, estimate_lines, measured_html, warning_words
@@ -19,39 +20,45 @@ from trainer.problems import LANGUAGES, Problem
 from trainer.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-MACHINE = Hardware("cuda", "NVIDIA H200", 139.8)
+MACHINE = Hardware("cuda", "NVIDIA H200", 130.2, total_gib=139.8)
+SMALL = Hardware("cuda", "NVIDIA A2", 14.0, total_gib=16.0)
 FOUND = Estimate(
     parts={"weights": 14.2, "adapter": 0.11, "activations": 6.7, "logits": 0.0},
-    device_gib=139.8, reserved_gib=1.5, seconds=75, steps=24, budget=8192, checkpointed=False,
+    device_gib=130.2, reserved_gib=1.5, seconds=75, steps=24, budget=8192, checkpointed=False,
 )  # fmt: skip
 TOO_LARGE = replace(
-    FOUND, device_gib=16.0, checkpointed=True, sampled=2000,
+    FOUND, device_gib=14.0, checkpointed=True, sampled=2000,
     advice=({"cutoff_len": 1024}, {"finetuning_type": "lora", "quantization_bit": 4}, {"gradient_checkpointing": None}),
 )  # fmt: skip
 
 
 def test_one_line_says_peak_device_and_time_and_the_fold_its_parts() -> None:
     html = estimate_html(FOUND, MACHINE, Text("en"))
-    assert "<summary>Estimate: peak memory about 21.0 GiB of 139.8 GiB · about 0:01:15 for 24 steps</summary>" in html
+    assert (
+        "<summary>Estimate: peak memory about 21.0 GiB; 130.2 GiB of 139.8 GiB free · about 0:01:15 for 24 steps</summary>"
+        in html
+    )
     assert "<dt>Model weights</dt><dd>14.2 GiB</dd>" in html
     assert "Logits" not in html, "a part that is nothing is not shown"
     assert 'role="alert"' not in html
     chinese = estimate_html(FOUND, MACHINE, Text("zh"))
-    assert "估算：峰值内存约 21.0 GiB，共有 139.8 GiB · 24 步约需 0:01:15" in chinese
+    assert "估算：峰值内存约 21.0 GiB，空闲 130.2 GiB（共 139.8 GiB） · 24 步约需 0:01:15" in chinese
     assert "<dt>模型权重</dt><dd>14.2 GiB</dd>" in chinese
 
 
 def test_what_does_not_fit_is_a_warning_that_names_settings_by_their_labels() -> None:
-    assert warning_words(TOO_LARGE, MACHINE, Text("en")) == (
-        "This will not fit: about 22.5 GiB is needed, and NVIDIA H200 has 16.0 GiB. This makes it fit: "
+    assert warning_words(TOO_LARGE, SMALL, Text("en")) == (
+        "This will not fit: about 22.5 GiB is needed, and NVIDIA A2 has 14.0 GiB of 16.0 GiB free. This makes it fit: "
         "Cutoff length 1024; or Finetuning method lora with Quantization bit 4; or Gradient checkpointing left empty."
     )
-    assert warning_words(TOO_LARGE, MACHINE, Text("zh")) == (
-        "内存放不下：约需 22.5 GiB，而 NVIDIA H200 只有 16.0 GiB。这样改即可放下："
+    assert warning_words(TOO_LARGE, SMALL, Text("zh")) == (
+        "内存放不下：约需 22.5 GiB，而 NVIDIA A2 空闲 14.0 GiB（共 16.0 GiB）。这样改即可放下："
         "截断长度 1024；或 微调方法 lora 并且 量化等级 4；或 重算激活值 留空。"
     )
     assert 'role="alert"' in estimate_html(TOO_LARGE, MACHINE, Text("en"))
-    hopeless = warning_words(replace(TOO_LARGE, advice=()), MACHINE, Text("en"))
+    crowded = warning_words(TOO_LARGE, replace(SMALL, total_gib=24.0), Text("en"))
+    assert "unload the chat model" in crowded, "what fits the device but not what is free of it"
+    hopeless = warning_words(replace(TOO_LARGE, advice=()), SMALL, Text("en"))
     assert "smaller model" in hopeless
 
 
@@ -100,10 +107,14 @@ def test_what_cannot_be_estimated_leaves_the_panel_empty_and_its_timer_off(
         return words, timer.active
 
     assert shown(**settings) == ("", False)
+    assert shown(lora_target=("no_such_layer",), **settings) == ("", False)
     (tmp_path / "config.json").unlink()
     (tmp_path / "config.json").symlink_to(demo / "config.json")
     words, active = shown()
     assert ("td-estimate" in words, active) == (True, False)
+    assert shown(lora_target=("no_such_layer",)) == ("", False)
+    words, active = shown(cutoff_len=8)
+    assert ("Cutoff length 8 cuts every sample" in words, "needs 31" in words, active) == (True, True, False)
 
 
 @pytest.mark.slow
@@ -124,3 +135,28 @@ def test_tokens_are_counted_beside_the_page_and_once() -> None:
     assert counter.of(other) == (True, found), "neither changes what is counted"
     with pytest.raises(Problem):
         counter.of(settings.model_copy(update={"dataset": ("nowhere",)}))
+
+
+def estimated(capfd: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]:
+    demo = ["--model_name_or_path", str(ROOT / "assets" / "demo-model"), "--dataset_dir", str(ROOT / "data")]
+    code = page_main.estimate([*demo, "--dataset", "identity", "--output_dir", "o", *flags])
+    return code, *capfd.readouterr()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        ([], 0, "GiB free"),
+        (["--lora_target", "no_such_layer"], 2, "LoRA modules: the model has no module named no_such_layer"),
+        (["--val_size", "0.999"], 2, "Val size 0.999"),
+        (["--cutoff_len", "4"], 2, "Cutoff length 4 cuts every sample before its answer"),
+    ],
+)
+def test_the_terminals_estimate_refuses_what_a_run_would_refuse(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str], code: int, words: str
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    found, out, err = estimated(capfd, *flags)
+    assert found == code
+    assert words in (err if code else out)

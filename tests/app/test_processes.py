@@ -96,6 +96,7 @@ def test_each_machine_has_a_command_of_its_own(settings: TrainSettings) -> None:
         ({"NNODES": "2"}, "MASTER_ADDR"),
         ({"NNODES": "2", "MASTER_ADDR": "a", "NODE_RANK": "2"}, "0 to 1"),
         ({"MASTER_PORT": "99999"}, "65535"),
+        ({"MEET_TIMEOUT_S": "soon"}, "MEET_TIMEOUT_S"),
     ],
 )
 def test_a_bad_value_in_the_environment_is_refused_by_name(environment: dict[str, str], words: str) -> None:

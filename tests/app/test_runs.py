@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app import monitor, runs
+from app.charts import chart
 from app.text import Text
 from trainer import run_folder
 from trainer.events import EventLog
@@ -96,6 +97,31 @@ def test_a_corrupt_file_never_breaks_the_list(folder: Path, name: str, junk: byt
     runs.alive(folder.parent)
 
 
+def test_the_machines_that_are_waited_for_are_shown_with_the_time_that_it_takes(folder: Path) -> None:
+    owned_by(folder, os.getpid())
+    waiting = {"stage": "waiting_for_machines", "address": "10.0.0.1:29500", "here": 1, "machines": 2}
+    events(folder, {"event": "stage", "stage": "starting"}, {"event": "stage", **waiting})
+    run = runs.read(folder)
+    for text in (ZH, EN):
+        words = monitor.status(run, text, now=run.events[0]["time"] + 75)
+        assert "10.0.0.1:29500" in words
+        assert "0:01:15" in words
+    assert "1 of 2" in monitor.status(run, EN)
+
+
+def test_a_run_that_has_started_again_is_loading_and_counts_its_steps_once(folder: Path) -> None:
+    owned_by(folder, os.getpid())
+    step = {"event": "step", "total_steps": 60, "loss": 1.0}
+    events(folder, *training(), {**step, "step": 6}, {"event": "warning", "code": "token_budget_halved", "budget": 64},
+           {"event": "stage", "stage": "starting", "attempt": 1}, {"event": "stage", "stage": "loading_model"})  # fmt: skip
+    assert "6/60" not in monitor.status(runs.read(folder), EN)
+    events(folder, {"event": "stage", "stage": "training", "step": 5, "total_steps": 60}, {**step, "step": 6})
+    run = runs.read(folder)
+    assert chart(run.events)["step"] == [6]
+    assert "6/60" in monitor.status(run, EN)
+    assert "64" in monitor.warnings(run, EN)
+
+
 def test_events_with_missing_fields_never_break_the_monitor(folder: Path) -> None:
     owned_by(folder, os.getpid())
     for name in ("stage", "step", "progress", "evaluated", "saved", "warning", "finished", "unheard_of"):
@@ -146,7 +172,8 @@ def test_the_log_shown_is_its_end_in_whole_lines(folder: Path) -> None:
 def test_the_previewed_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
     import shlex
 
-    from trainer.settings import parse, to_shell
+    from trainer.settings import parse
+    from trainer.settings_file import to_shell
 
     argv = runs.command(parse({"model_name_or_path": "/a b/$(touch x)'", "dataset": "d", "output_dir": "/r/训练 ;x"}))
     assert shlex.split(to_shell(argv).replace("\\\n", "")) == argv
@@ -200,7 +227,8 @@ def test_a_finished_run_without_validation_speaks_of_none(folder: Path) -> None:
 @pytest.mark.parametrize(("result", "marked"), [(30, False), (20, True)])
 def test_the_best_checkpoint_is_marked_in_the_list(folder: Path, result: int, marked: bool) -> None:
     from app import models
-    from trainer.settings import parse, to_yaml
+    from trainer.settings import parse
+    from trainer.settings_file import to_yaml
 
     (folder / "config.yaml").write_text(to_yaml(parse({"model_name_or_path": "/m", "val_size": 0.1})))
     owned_by(folder, os.getpid())

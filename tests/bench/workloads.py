@@ -49,7 +49,7 @@ def write_datasets(folder: Path, workloads: dict[str, Lengths], seed: int = 0) -
     """Alpaca-format datasets, one a workload, whose samples our template encodes to exactly those lengths."""
     folder.mkdir(parents=True, exist_ok=True)
     template = ChatTemplate.of(AutoTokenizer.from_pretrained(DEMO_MODEL), "auto", str(DEMO_MODEL))
-    words = _single_token_words(template.tokenizer)
+    words = single_token_words(template.tokenizer)
     # What the template adds around one word each of system, user and assistant; None: no system prompt.
     added = {system: _lengths(encode(template, system and [words[0]], [words[0]], [words[0]])) for system in (None, 1)}
     chance, info = random.Random(seed), {}
@@ -80,7 +80,7 @@ def _lengths(sample: Sample) -> tuple[int, int]:
     return prompt, len(sample.labels) - prompt
 
 
-def _single_token_words(tokenizer: Any) -> list[str]:
+def single_token_words(tokenizer: Any) -> list[str]:
     """Words that are one token each, with a space before them and without."""
     known = tokenizer.get_vocab()
     words = [token[1:] for token in known if token.startswith("Ġ") and token[1:] in known]

@@ -76,6 +76,9 @@ def test_what_is_typed_while_a_reply_streams_is_kept_and_stop_keeps_the_reply(
     kept = walker.text("chatbot")
     assert "第一行" in kept
     assert len(kept) > 200
+    clearing = walker.page.get_by_role("button", name="清空").locator("visible=true")
+    assert [button.inner_text() for button in clearing.all()] == ["清空历史"], "one button clears, not two"
+    assert walker.page.get_by_role("button", name="Copy message").count() == 0, "no English on the Chinese page"
     walker.page.locator("#escape_html input").uncheck()
     walker.page.wait_for_timeout(500)
     assert walker.foreign == [], "a picture in a message is not fetched from another host"

@@ -1,8 +1,11 @@
 """The form in Chromium: saved settings bring every control back, and a reload loses nothing."""
 
+import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.browser.conftest import Walker
@@ -157,3 +160,99 @@ def test_freeze_settings_are_there_only_while_freeze_is_chosen(
     walker.wait(lambda: "--freeze_trainable_layers 1" in walker.field("command").input_value(), "the command")
     assert "--lora_rank" not in walker.field("command").input_value()
     assert walker.errors == []
+
+
+def test_the_form_outlives_a_reload_and_a_change_of_language_in_its_own_tab(
+    serve: Callable[..., Server], walk: Callable[..., Walker], folders: tuple[Path, Path]
+) -> None:
+    server = serve()
+    walker = walk(server.address, "zh").open()
+    before = fill_in(walker, *folders)
+    walker.fill("output_dir", "my run")
+    walker.tab("对话")
+    walker.fill("system", "简短回答")
+    walker.page.reload()
+    walker.open("")
+    walker.wait(lambda: walker.field("output_dir").input_value() == "my run", "the form after a reload")
+    walker.unfold("其它参数设置")
+    walker.unfold("LoRA 参数设置")
+    assert shown(walker) == before
+    walker.tab("对话")
+    assert walker.field("system").input_value() == "简短回答"
+
+    walker.page.get_by_role("link", name="English").click()
+    walker.page.wait_for_url("**/en/**")
+    walker.wait(lambda: walker.field("output_dir").input_value() == "my run", "the form in English")
+    walker.page.wait_for_timeout(1500)  # whatever filling in sets in motion must not change it again
+    walker.unfold("Extra configurations")
+    walker.unfold("LoRA configurations")
+    after = shown(walker)
+    assert "general-chat" in after.pop("dataset")
+    assert after == {key: value for key, value in before.items() if key != "dataset"}
+
+    other = Walker(walker.page.context.new_page(), server.address, None).open()
+    assert other.field("learning_rate").input_value() != before["learning_rate"], "another tab has a form of its own"
+    other.fill("learning_rate", "9e-9")
+    walker.page.reload()
+    walker.wait(lambda: walker.field("output_dir").input_value() == "my run", "the first tab's form")
+    assert walker.field("learning_rate").input_value() == before["learning_rate"]
+
+    walker.click("Restore defaults")
+    walker.wait_text("messages", "default")
+    walker.wait(lambda: walker.field("learning_rate").input_value() == "0.002", "the default rate")
+    assert walker.field("model_name").input_value() == "demo-model"
+    assert walker.field("output_dir").input_value().startswith("train_")
+    assert walker.errors == other.errors == []
+
+
+def test_a_kept_form_that_is_no_longer_valid_leaves_the_page_whole(
+    serve: Callable[..., Server], walk: Callable[..., Walker]
+) -> None:
+    walker = walk(serve().address, "zh").open()
+    walker.fill("num_train_epochs", "7")
+    walker.wait(lambda: walker.page.evaluate("sessionStorage.length") == 1, "what the tab keeps")
+    broken = {"num_train_epochs": 7, "finetuning_type": "gone", "lr_scheduler_type": ["x"], "dataset": [1],
+              "train_on_prompt": "yes", "max_grad_norm": "0.5", "cutoff_len": None, "no_such_field": "x"}  # fmt: skip
+    for kept in ("{", "[1]", json.dumps(broken)):
+        walker.page.evaluate("kept => sessionStorage.setItem(Object.keys(sessionStorage)[0], kept)", kept)
+        walker.page.evaluate("tunedesk.changed = () => {}")  # the page that is left shall not keep another one
+        walker.page.reload()
+        walker.wait(lambda: walker.field("output_dir").input_value() != "", "the page")
+        walker.wait_text("estimate", "估算")
+        assert walker.field("num_train_epochs").input_value() == "3.0"
+        assert walker.field("finetuning_type").input_value() == "lora"
+    assert walker.field("max_grad_norm").input_value() == "0.5", "what is valid comes back"
+    assert walker.page.locator("[data-testid=toast-body]").count() == 0
+    assert walker.errors == []
+
+
+def test_the_previewed_command_follows_the_form(serve: Callable[..., Server], walk: Callable[..., Walker]) -> None:
+    server = serve()
+    walker = walk(server.address, "zh").open()
+    walker.click("预览命令")
+    walker.wait(lambda: "--num_train_epochs 3.0" in command(walker), "the command")
+    walker.field("num_train_epochs").press("End")
+    walker.field("num_train_epochs").press_sequentially("5")
+    walker.wait(lambda: "--num_train_epochs 3.05" in command(walker), "the command of the changed form", 5)
+    walker.fill("num_train_epochs", "abc")
+    walker.wait_text("command_problems", "训练轮数", 5)
+    assert command(walker) == "", "a form with mistakes has no command"
+    walker.fill("num_train_epochs", "0.1")
+    walker.choose("lr_scheduler_type", "linear")
+    walker.wait(lambda: "--lr_scheduler_type linear" in command(walker), "the command of the mended form", 5)
+    assert walker.text("command_problems").strip() == ""
+    previewed = command(walker)
+    walker.click("开始")
+    walker.wait(lambda: walker.page.locator("#status [data-state]:not([data-state=idle])").count() == 1, "a run", 20)
+    run = next(path for path in server.runs_dir.iterdir() if path.name.startswith("train_"))
+    [started] = [words for process in psutil.process_iter(["cmdline"])
+                 if str(run) in (words := process.info["cmdline"] or []) and "train" in words]  # fmt: skip
+    words = shlex.split(previewed.replace("\\\n", ""))
+    assert words[words.index("train") :] == started[started.index("train") :]
+    walker.page.locator("#preview_command").press("Escape")
+    walker.field("command").wait_for(state="hidden")
+    assert walker.errors == []
+
+
+def command(walker: Walker) -> str:
+    return walker.field("command").input_value()

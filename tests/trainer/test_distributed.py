@@ -14,10 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from app import runs
+from app import monitor, runs
+from app.text import Text
 from tests.conftest import ROOT
 from tests.trainer.test_train import ONE_THREAD, command, data, finished, model, steps
 from trainer import run_folder
+from trainer.events import read_events
+from trainer.validation import holding
 
 pytestmark = pytest.mark.slow
 __all__ = ["data", "model"]  # fixtures
@@ -200,32 +203,163 @@ def test_settings_that_are_wrong_everywhere_are_told_once(model: Path, data: Pat
     assert not (tmp_path / "run").exists()
 
 
-def test_an_address_that_cannot_be_used_ends_the_run_in_one_sentence(model: Path, data: Path, tmp_path: Path) -> None:
+def test_an_address_that_cannot_be_used_is_refused_before_anything_starts(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = subprocess.run(
             command(model, data, tmp_path / "run"), capture_output=True, text=True, timeout=60, check=False,
-            env=two_machines(taken.getsockname()[1]),
+            env=machine(0, taken.getsockname()[1]),
         )  # fmt: skip
-    assert done.returncode == 1
-    assert "could not meet" in done.stderr
+    assert done.returncode == 2
+    assert "MASTER_PORT" in done.stderr
     assert "Traceback" not in done.stderr
-    assert finished(tmp_path / "run")["code"] == "machines_apart"
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stop_is_answered_while_another_machine_is_waited_for(model: Path, data: Path, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    process = subprocess.Popen(command(model, data, tmp_path / "run"), env=two_machines(port))
-    deadline = time.monotonic() + 60
-    while not any(one.laddr.port == port for one in psutil.Process(process.pid).net_connections()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process = subprocess.Popen(command(model, data, tmp_path / "run"), env=machine(0, free_port()))
+    waiting = waits_for_machines(tmp_path / "run")
+    assert (waiting["here"], waiting["machines"]) == (1, 2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 0
     assert finished(tmp_path / "run")["outcome"] == "stopped"
 
 
-def two_machines(port: int) -> dict[str, str]:
-    """The first of two, whose other one never comes."""
-    return {**ONE_THREAD, "NPROC_PER_NODE": "1", "NNODES": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port)}  # fmt: skip
+@pytest.mark.parametrize(("node", "code"), [(0, "machines_missing"), (1, "first_machine_silent")])
+def test_machines_that_do_not_come_end_the_run_with_what_was_waited_for(
+    model: Path, data: Path, tmp_path: Path, node: int, code: str
+) -> None:
+    port = free_port()
+    done = subprocess.run(
+        command(model, data, tmp_path / "run"), capture_output=True, text=True, timeout=60, check=False,
+        env={**machine(node, port), "MEET_TIMEOUT_S": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr.splitlines()[0], "said at once"
+    assert "within 1 s" in done.stderr
+    assert "Traceback" not in done.stderr
+    end = finished(tmp_path / "run")
+    assert (end["outcome"], end["code"], end["address"]) == ("failed", code, f"127.0.0.1:{port}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def machine(rank: int, port: int) -> dict[str, str]:
+    """The environment of one of two machines."""
+    return {**ONE_THREAD, "NPROC_PER_NODE": "1", "NNODES": "2", "NODE_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port), "TWO_TEST": "1"}  # fmt: skip
+
+
+def waits_for_machines(folder: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while True:
+        events, _ = read_events(folder / run_folder.EVENTS)
+        if found := [event for event in events if event.get("stage") == "waiting_for_machines"]:
+            return found[-1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("no_process_stays")
+@pytest.mark.parametrize(
+    ("victim", "number", "code"),
+    [
+        ("0", signal.SIGKILL, "process_died"),
+        ("launcher", signal.SIGKILL, "vanished"),
+        ("launcher", signal.SIGHUP, "killed"),
+    ],
+)
+def test_whatever_is_killed_no_process_stays_and_the_cause_is_told(
+    model: Path, data: Path, tmp_path: Path, victim: str, number: signal.Signals, code: str
+) -> None:
+    run = tmp_path / "run"
+    launcher = subprocess.Popen(command(model, data, run, max_steps=3000, save_steps=9999), stderr=subprocess.DEVNULL,
+                                env={**TWO, "TWO_TEST": "1"})  # fmt: skip
+    after_step(run, 2)
+    ranks = psutil.Process(launcher.pid).children()
+    [process] = [one for one in ranks if one.environ()["RANK"] == victim] or [psutil.Process(launcher.pid)]
+    process.send_signal(number)
+    launcher.wait(10)
+    assert psutil.wait_procs(ranks, timeout=5)[1] == []
+    after = runs.read(run)
+    assert not after.alive
+    problem = after.problem if isinstance(after.problem, tuple) else (after.problem.code if after.problem else "",)
+    assert problem[0] == code
+
+
+@pytest.mark.usefixtures("no_process_stays")
+def test_the_first_machine_tells_who_was_killed_on_another(model: Path, data: Path, tmp_path: Path) -> None:
+    port = free_port()
+    launchers = [subprocess.Popen(command(model, data, tmp_path / f"run{rank}", max_steps=3000, save_steps=9999),
+                                  stderr=subprocess.DEVNULL, env=machine(rank, port)) for rank in range(2)]  # fmt: skip
+    after_step(tmp_path / "run0", 2)
+    [victim] = psutil.Process(launchers[1].pid).children()
+    victim.kill()
+    assert [launcher.wait(20) for launcher in launchers] == [1, 1]
+    for rank in range(2):
+        end = finished(tmp_path / f"run{rank}")
+        assert (end["code"], end["rank"], end["detail"]) == ("process_died", 1, "SIGKILL")
+
+
+# ---- short of memory ----
+
+
+def short_of_memory(argv: list[str], room: int, free: str, budget: int) -> tuple[list[str], dict[str, str]]:
+    """The command and environment of a run whose second process has no memory for passes of more than `room` tokens."""
+    words = [*argv[:2], "tests.trainer.short_of_memory", *argv[3:]]
+    return words, {"PYTHONPATH": str(ROOT), "ROOM": str(room), "FREE": free, "BUDGET": str(budget)}
+
+
+def warned(folder: Path) -> list[tuple[Any, ...]]:
+    """The codes of a run's warnings, each with its one value."""
+    events, _ = read_events(folder / run_folder.EVENTS)
+    return [tuple(event.values())[2:] for event in events if event["event"] == "warning"]
+
+
+@pytest.mark.usefixtures("no_process_stays")
+def test_a_process_of_shards_that_is_short_of_memory_ends_no_run(
+    trained: Path, model: Path, data: Path, tmp_path: Path
+) -> None:
+    run, undisturbed = tmp_path / "run", trained / "two-sharded-lora"
+    settings = {**SETTINGS, **KINDS["sharded-lora"], "gradient_accumulation_steps": 2}
+    argv, environment = short_of_memory(command(model, data, run, **settings), room=64, free="6,0", budget=128)
+    done = subprocess.run(argv, env={**TWO, **environment, "TWO_TEST": "1"}, capture_output=True, text=True,
+                          timeout=250, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert warned(run) == [("token_budget_halved", 64), ("started_again", 5)]
+    events, _ = read_events(run / run_folder.EVENTS)
+    told = [event for event in events if event["event"] == "step"]
+    assert [event["step"] for event in told] != sorted({event["step"] for event in told}), "steps were repeated"
+    for event in told:
+        expected = steps(undisturbed)[event["step"]]
+        assert (event["loss"], event["grad_norm"]) == pytest.approx(expected, rel=1e-5)
+    assert [event["step"] for event in holding(events)[0]] == list(range(1, 13)), "each is shown once"
+    end = finished(run)
+    assert end["outcome"] == "completed"
+    assert end["eval_loss"] == pytest.approx(finished(undisturbed)["eval_loss"], rel=1e-5)
+    assert "go on after step 5" in monitor.warnings(runs.read(run), Text("en"))
+
+
+@pytest.mark.usefixtures("no_process_stays")
+def test_a_shortage_on_another_machine_starts_both_again(
+    trained: Path, model: Path, data: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = {**SETTINGS, **KINDS["sharded-lora"], "gradient_accumulation_steps": 2}
+    launchers = []
+    for rank in range(2):
+        output = tmp_path / f"run{rank}"
+        argv, environment = short_of_memory(command(model, data, output, **settings), room=64, free="2,0", budget=128)
+        launchers.append(subprocess.Popen(argv, env={**machine(rank, port), **environment}, stderr=subprocess.DEVNULL))
+    assert [launcher.wait(250) for launcher in launchers] == [0, 0]
+    first = tmp_path / "run0"
+    assert warned(first) == [("token_budget_halved", 64), ("started_again", 0)], "nothing was saved yet"
+    assert warned(tmp_path / "run1") == [], "the first one speaks for all"
+    assert finished(first)["outcome"] == "completed"
+    for step, found in steps(first).items():
+        assert found == pytest.approx(steps(trained / "two-sharded-lora")[step], rel=1e-5)

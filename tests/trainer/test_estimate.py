@@ -3,11 +3,16 @@
 from dataclasses import replace
 from typing import Any
 
+import psutil
 import pytest
 
+from trainer import accelerators
+from trainer import estimate as estimates
 from trainer.counts import Counts
-from trainer.estimate import Estimate, Hardware, estimate
+from trainer.estimate import Estimate, Hardware, check_cutoff, estimate
+from trainer.launch import Launch
 from trainer.model_size import ModelSize, model_size
+from trainer.problems import Problem
 from trainer.settings import TrainSettings
 
 H200 = Hardware("cuda", "NVIDIA H200", 139.8, quantizes=True)
@@ -137,8 +142,47 @@ def test_shards_of_a_fully_trained_model_take_what_was_measured_on_two_devices()
     assert found.checkpointed
 
 
-def test_a_cutoff_that_leaves_no_label_leaves_no_estimate() -> None:
+def test_a_cutoff_that_leaves_no_label_leaves_no_estimate_and_is_refused_as_the_trainer_does() -> None:
     assert estimate(TrainSettings(cutoff_len=8), qwen(), SHORT, H200) is None
+    with pytest.raises(Problem, match=r"Cutoff length 8 cuts every sample .* the shortest sample needs 41"):
+        check_cutoff(TrainSettings(cutoff_len=8), SHORT)
+    turns = Counts((80, 90), (40, 40), 2, firsts=(12, 20))  # several answers: the first one stands early
+    with pytest.raises(Problem, match="needs 13"):
+        check_cutoff(TrainSettings(cutoff_len=12), turns)
+    check_cutoff(TrainSettings(cutoff_len=13), turns)
+    assert turns.cut(13) == [(13, 1)]
+
+
+def smi(monkeypatch: pytest.MonkeyPatch, *free_mib: int, total_mib: str = "143771") -> None:
+    lines = [f"{i}, GPU-{i}, NVIDIA H200, {total_mib}, {free}" for i, free in enumerate(free_mib)]
+    monkeypatch.setattr(estimates, "accelerators", lambda: accelerators.nvidia(lines))
+
+
+def test_an_estimate_goes_by_what_is_free_on_the_chosen_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    smi(monkeypatch, 1024, 81920, 143360)
+    chosen = Hardware.of(Launch(devices=("1", "2")))
+    assert (chosen.memory_gib, chosen.count) == (80, 2)
+    assert chosen.whole_gib == pytest.approx(140.4, abs=0.1)
+    assert Hardware.of(Launch(devices=("2",), nodes=3, master_addr="a")).count == 3
+    assert Hardware.of(Launch()).memory_gib == 1
+    assert Hardware.of(Launch(processes=1)).count == 1
+    assert not of(hardware=Hardware.of(Launch())).fits
+    assert of(hardware=chosen).fits
+
+
+def test_a_device_without_memory_of_its_own_and_a_processor_have_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = psutil.virtual_memory()
+    smi(monkeypatch, 0, total_mib="[N/A]")
+    assert Hardware.of(Launch()).whole_gib == host.total / 2**30
+    smi(monkeypatch)
+    machine = Hardware.of(Launch(processes=2))
+    assert (machine.kind, machine.count, machine.whole_gib) == ("cpu", 2, host.total / 2**30)
+    assert 0 < machine.memory_gib < machine.whole_gib
+
+
+def test_a_base_is_cut_over_devices_by_their_whole_memory_as_the_trainer_does() -> None:
+    crowded = replace(H200, count=2, memory_gib=15.0, total_gib=139.8)
+    assert of(hardware=crowded).parts["weights"] == of().parts["weights"]
 
 
 def test_a_config_may_say_that_it_has_no_text_part() -> None:

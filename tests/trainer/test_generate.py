@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from peft import PeftModel
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import (
     AutoModelForCausalLM,
@@ -26,7 +25,9 @@ from transformers import (
 from tests.tiny import Architecture, build_tiny_adapter, build_tiny_model, build_tiny_tokenizer
 from trainer import sampling
 from trainer.detokenizer import Detokenizer
-from trainer.generate import Draw, Finish, reply
+from trainer.draw import Draw
+from trainer.engine import Engine
+from trainer.generate import Finish, reply
 from trainer.problems import Problem
 from trainer.sampling import Sampling
 
@@ -55,8 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def qwen2(folder: Path) -> Any:
-    return load(folder, "qwen2", adapter=False)
+def qwen2(folder: Path) -> Engine:
+    return engine_of(folder / "qwen2")
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Engine:
+    """The same model, answered by transformers' forward."""
+    return engine_of(folder / "qwen2", lean=False)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +71,13 @@ def tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder / "qwen2")
 
 
-def load(folder: Path, architecture: str, adapter: bool) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(folder / architecture)
-    return (PeftModel.from_pretrained(model, str(folder / f"{architecture}-adapter")) if adapter else model).eval()
+def engine_of(folder: Path, lean: bool = True) -> Engine:
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    if not lean:
+        model.config.model_type = "unknown"
+    engine = Engine(model)
+    assert engine.way() == ("lean" if lean else "transformers")
+    return engine
 
 
 def generated(model: Any, ids: list[int], **values: Any) -> list[int]:
@@ -77,44 +88,46 @@ def generated(model: Any, ids: list[int], **values: Any) -> list[int]:
 
 
 def answer(
-    model: Any, tokenizer: Any, ids: list[int], how: Sampling, stop: set[int] | None = None
+    engine: Engine,
+    tokenizer: Any,
+    ids: list[int],
+    how: Sampling,
+    stop: set[int] | None = None,
+    adapter: Path | None = None,
 ) -> tuple[str, Finish]:
-    *texts, finish = reply(model, tokenizer, ids, how, stop or set())
+    *texts, finish = reply(engine, tokenizer, ids, how, stop or set(), adapter=adapter)
     assert isinstance(finish, Finish)
     return "".join(str(text) for text in texts), finish
 
 
-@pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
-@pytest.mark.parametrize("architecture", get_args(Architecture))
-def test_greedy_text_is_that_of_transformers_generate(
-    folder: Path, tokenizer: Any, architecture: str, adapter: bool
-) -> None:
-    model = load(folder, architecture, adapter)
+@pytest.mark.parametrize("lean", [True, False], ids=["lean", "transformers"])
+def test_greedy_text_and_its_end_are_those_of_transformers_generate(folder: Path, tokenizer: Any, lean: bool) -> None:
+    engine = engine_of(folder / "qwen2", lean)
     for prompt in PROMPTS:
         ids = tokenizer(prompt).input_ids
-        expected = generated(model, ids, max_new_tokens=100, do_sample=False, eos_token_id=2)
-        text, finish = answer(model, tokenizer, ids, GREEDY, {2})
+        expected = generated(engine.model, ids, max_new_tokens=100, do_sample=False, eos_token_id=2)
+        text, finish = answer(engine, tokenizer, ids, GREEDY, {2})
         assert text == tokenizer.decode(expected, skip_special_tokens=True)
         assert finish.tokens == len([token for token in expected if token != 2])
         assert finish.reason == ("stop" if expected[-1] == 2 else "length")
 
 
-def test_an_adapter_changes_the_answer(folder: Path, tokenizer: Any, qwen2: Any) -> None:
+def test_an_adapter_changes_the_answer(folder: Path, tokenizer: Any, qwen2: Engine) -> None:
     ids = tokenizer(PROMPTS[0]).input_ids
-    adapted = load(folder, "qwen2", adapter=True)
-    assert answer(adapted, tokenizer, ids, GREEDY) != answer(qwen2, tokenizer, ids, GREEDY)
+    adapted = answer(qwen2, tokenizer, ids, GREEDY, adapter=folder / "qwen2-adapter")
+    assert adapted[0] != answer(qwen2, tokenizer, ids, GREEDY)[0]
 
 
-def test_a_stop_token_ends_the_reply_and_is_not_shown(tokenizer: Any, qwen2: Any) -> None:
+def test_a_stop_token_ends_the_reply_and_is_not_shown(tokenizer: Any, qwen2: Engine) -> None:
     ids = tokenizer(PROMPTS[0]).input_ids
-    stop = generated(qwen2, ids, max_new_tokens=9, do_sample=False, eos_token_id=None)[8]
+    stop = generated(qwen2.model, ids, max_new_tokens=9, do_sample=False, eos_token_id=None)[8]
     text, finish = answer(qwen2, tokenizer, ids, GREEDY, {stop})
     assert finish.reason == "stop"
     assert finish.tokens <= 8
-    assert text == tokenizer.decode(generated(qwen2, ids, max_new_tokens=finish.tokens, do_sample=False))
+    assert text == tokenizer.decode(generated(qwen2.model, ids, max_new_tokens=finish.tokens, do_sample=False))
 
 
-def test_a_seed_repeats_and_the_global_random_state_does_not_matter(tokenizer: Any, qwen2: Any) -> None:
+def test_a_seed_repeats_and_the_global_random_state_does_not_matter(tokenizer: Any, qwen2: Engine) -> None:
     ids = tokenizer(PROMPTS[0]).input_ids
     first = answer(qwen2, tokenizer, ids, Sampling(max_new_tokens=50, seed=7))[0]
     torch.manual_seed(99)
@@ -122,7 +135,7 @@ def test_a_seed_repeats_and_the_global_random_state_does_not_matter(tokenizer: A
     assert answer(qwen2, tokenizer, ids, Sampling(max_new_tokens=50, seed=8))[0] != first
 
 
-def test_without_a_seed_every_reply_is_another(tokenizer: Any, qwen2: Any) -> None:
+def test_without_a_seed_every_reply_is_another(tokenizer: Any, qwen2: Engine) -> None:
     ids = tokenizer(PROMPTS[0]).input_ids
     torch.manual_seed(1)
     first = answer(qwen2, tokenizer, ids, Sampling(max_new_tokens=50))[0]
@@ -137,8 +150,8 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers(penalty: float,
     logits = torch.randn(200, generator=torch.Generator().manual_seed(0)) * 3
     prompt = [3, 14, 15, 9, 3]
     how = Sampling(temperature=0.8, top_p=top_p, top_k=top_k, repetition_penalty=penalty)
-    draw = Draw(how, prompt, torch.device("cpu"))
-    probabilities, ids = draw.distribution(draw._penalised(logits))
+    draw = Draw(how, prompt, 1, 200, torch.device("cpu"))
+    probabilities, ids, _ = draw.distribution(logits if draw._seen is None else draw._penalised(logits, draw._seen))
     seen: Any = torch.tensor([prompt])
     steps = [RepetitionPenaltyLogitsProcessor(penalty), TemperatureLogitsWarper(0.8)]
     steps += [TopKLogitsWarper(top_k)] if top_k else []
@@ -147,30 +160,34 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers(penalty: float,
     torch.testing.assert_close(ours, scores[0].softmax(-1))
 
 
-def test_repetition_penalty_in_a_whole_reply_is_that_of_transformers(tokenizer: Any, qwen2: Any) -> None:
+def test_repetition_penalty_in_a_whole_reply_is_that_of_transformers(tokenizer: Any, qwen2: Engine) -> None:
     ids = tokenizer(PROMPTS[1]).input_ids
     how = Sampling(max_new_tokens=60, temperature=0, repetition_penalty=1.5)
-    expected = generated(qwen2, ids, max_new_tokens=60, do_sample=False, repetition_penalty=1.5, eos_token_id=None)
+    expected = generated(
+        qwen2.model, ids, max_new_tokens=60, do_sample=False, repetition_penalty=1.5, eos_token_id=None
+    )
     assert answer(qwen2, tokenizer, ids, how)[0] == tokenizer.decode(expected, skip_special_tokens=True)
 
 
 def test_a_reply_ends_at_the_models_context_limit(tmp_path: Path, tokenizer: Any) -> None:
-    model = AutoModelForCausalLM.from_pretrained(build_tiny_model(tmp_path, max_positions=40))
+    engine = engine_of(build_tiny_model(tmp_path, max_positions=40))
     ids = tokenizer("你好" * 5).input_ids
-    finish = answer(model, tokenizer, ids, GREEDY)[1]
+    finish = answer(engine, tokenizer, ids, GREEDY)[1]
     assert (finish.reason, finish.tokens) == ("context", 40 - len(ids))
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_computed(qwen2: Any, tokenizer: Any) -> None:
+def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_computed(qwen2: Engine, tokenizer: Any) -> None:
     with pytest.raises(Problem, match="512 tokens and the model takes 512") as caught:
         next(reply(qwen2, tokenizer, [5] * 512, GREEDY, set()))
     assert caught.value.code == "chat_too_long"
 
 
-def test_a_cancelled_reply_keeps_its_text_and_says_so(qwen2: Any, tokenizer: Any) -> None:
+@pytest.mark.parametrize("way", ["qwen2", "plain"])
+def test_a_cancelled_reply_keeps_its_text_and_says_so(request: Any, way: str, tokenizer: Any) -> None:
+    engine = request.getfixturevalue(way)
     cancel = threading.Event()
     parts: list[str | Finish] = []
-    for part in reply(qwen2, tokenizer, [5, 6, 7], GREEDY, set(), cancel=cancel):
+    for part in reply(engine, tokenizer, [5, 6, 7], GREEDY, set(), cancel=cancel):
         parts.append(part)
         if len(parts) == 3:
             cancel.set()
@@ -182,48 +199,73 @@ def test_a_cancelled_reply_keeps_its_text_and_says_so(qwen2: Any, tokenizer: Any
 
 
 def test_a_long_prompt_is_left_at_the_next_layer(tmp_path: Path, tokenizer: Any) -> None:
-    model = AutoModelForCausalLM.from_pretrained(build_tiny_model(tmp_path, layers=6, max_positions=10**5))
+    engine = engine_of(build_tiny_model(tmp_path, layers=6, max_positions=10**5), lean=False)
     cancel, reached = threading.Event(), []
 
     def after_layer(*_: Any) -> None:
         reached.append(1)
         cancel.set()
 
-    for layer in model.model.layers:
+    for layer in engine.model.model.layers:
         layer.register_forward_hook(after_layer)
-    (finish,) = reply(model, tokenizer, [5] * 100, GREEDY, set(), cancel=cancel)
+    (finish,) = reply(engine, tokenizer, [5] * 100, GREEDY, set(), cancel=cancel)
     assert isinstance(finish, Finish)
     assert (finish.reason, finish.tokens, finish.first_token_s, len(reached)) == ("cancelled", 0, None, 1)
-    assert not any(layer._forward_pre_hooks for layer in model.model.layers)
+    assert not any(layer._forward_pre_hooks for layer in engine.model.model.layers)
+
+
+class CancelledAfter(threading.Event):
+    """Is set once it has been asked so many times."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_the_lean_pass_too_leaves_a_long_prompt_at_the_next_layer(tmp_path: Path, tokenizer: Any) -> None:
+    engine = engine_of(build_tiny_model(tmp_path, layers=6, max_positions=10**5))
+    cancel = CancelledAfter(3)
+    (finish,) = reply(engine, tokenizer, [5] * 100, GREEDY, set(), cancel=cancel)
+    assert isinstance(finish, Finish)
+    assert (finish.reason, finish.tokens, finish.first_token_s) == ("cancelled", 0, None)
+    assert cancel.left >= -3  # the fourth layer is not begun
 
 
 def test_a_model_that_computes_nan_is_reported_not_sampled(tmp_path: Path, tokenizer: Any) -> None:
-    model = AutoModelForCausalLM.from_pretrained(build_tiny_model(tmp_path))
-    with torch.no_grad():
-        model.model.norm.weight.fill_(math.nan)
-    for how in (GREEDY, Sampling()):
-        with pytest.raises(Problem, match="instead of numbers"):
-            next(reply(model, tokenizer, [5, 6], how, set()))
+    for lean in (True, False):
+        engine = engine_of(build_tiny_model(tmp_path), lean)
+        with torch.no_grad():
+            engine.model.model.norm.weight.fill_(math.nan)
+        for how in (GREEDY, Sampling()):
+            with pytest.raises(Problem, match="instead of numbers"):
+                next(reply(engine, tokenizer, [5, 6], how, set()))
 
 
-def test_a_model_without_a_cache_gives_the_same_answer(qwen2: Any, tokenizer: Any) -> None:
+def test_a_model_without_a_cache_gives_the_same_answer(plain: Engine, tokenizer: Any) -> None:
     class Cacheless:
         """Takes input ids alone and returns logits alone."""
 
         def __init__(self) -> None:
-            self.config, self.device, self.modules = qwen2.config, qwen2.device, qwen2.modules
+            model = plain.model
+            self.config, self.device, self.modules = model.config, model.device, model.modules
 
         def forward(self, input_ids: torch.Tensor, past_key_values: None, use_cache: bool) -> Any:
-            return type("Output", (), {"logits": qwen2(input_ids=input_ids, use_cache=False).logits})
+            return type("Output", (), {"logits": plain.model(input_ids=input_ids, use_cache=False).logits})
 
         __call__ = forward
 
     how = Sampling(max_new_tokens=20, temperature=0)
-    assert answer(Cacheless(), tokenizer, [5, 6], how)[0] == answer(qwen2, tokenizer, [5, 6], how)[0]
+    model: Any = Cacheless()
+    assert answer(Engine(model), tokenizer, [5, 6], how)[0] == answer(plain, tokenizer, [5, 6], how)[0]
 
 
-def test_the_loop_leaves_no_inference_mode_behind_while_suspended(qwen2: Any, tokenizer: Any) -> None:
-    running = reply(qwen2, tokenizer, [5, 6], GREEDY, set())
+@pytest.mark.parametrize("way", ["qwen2", "plain"])
+def test_the_loop_leaves_no_inference_mode_behind_while_suspended(request: Any, way: str, tokenizer: Any) -> None:
+    running = reply(request.getfixturevalue(way), tokenizer, [5, 6], GREEDY, set())
     next(running)
     assert not torch.is_inference_mode_enabled()
     running.close()

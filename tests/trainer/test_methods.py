@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from tests.tiny import LINEAR, build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
 from trainer import batching, run_folder  # noqa: E402
+from trainer.accelerators import Accelerator  # noqa: E402
 from trainer.adapter import save_adapter  # noqa: E402
 from trainer.device import Device  # noqa: E402
 from trainer.distributed import Ranks  # noqa: E402
@@ -23,6 +24,7 @@ from trainer.method import CPU, draws_random_numbers, model_to_train  # noqa: E4
 from trainer.model import attach_adapter, load_model  # noqa: E402
 from trainer.neftune import Neftune  # noqa: E402
 from trainer.optimizer import adamw, groups  # noqa: E402
+from trainer.prepare import check_model  # noqa: E402
 from trainer.problems import Problem, Problems  # noqa: E402
 from trainer.settings import TrainSettings, parse  # noqa: E402
 from trainer.train import train  # noqa: E402
@@ -251,6 +253,8 @@ def test_a_dora_adapter_is_not_stacked_on(base: Path, adapter: Path, tmp_path: P
     save_adapter(model_to_train(settings(base, adapter, "dora"), None, "fp32", CPU), tmp_path)
     with pytest.raises(Problem, match="more than plain LoRA"):
         model_to_train(settings(base, tmp_path, "stacked"), None, "fp32", CPU)
+    with pytest.raises(Problem, match="more than plain LoRA"):
+        check_model(settings(base, tmp_path, "stacked"))
 
 
 @pytest.mark.parametrize(
@@ -267,8 +271,16 @@ def test_a_dora_adapter_is_not_stacked_on(base: Path, adapter: Path, tmp_path: P
         ({"finetuning_type": "freeze", "freeze_extra_modules": "nrom"}, "nrom"),
         ({"finetuning_type": "freeze", "freeze_extra_modules": "all"}, "no module named all"),
         ({"finetuning_type": "freeze", "freeze_trainable_layers": -3}, "2 layers"),
-        ({"quantization_bit": 4}, "bitsandbytes"),
-        ({"create_new_adapter": True}, "adapter_name_or_path"),
+        ({"create_new_adapter": True}, "Checkpoint path"),
+        ({"pissa_init": True, "lora_rank": 100}, "has rank 32"),
+        ({"additional_target": "mlp"}, "`mlp` and LoRA modules"),
+        ({"additional_target": "q_proj", "lora_target": "v_proj,q_proj"}, "`q_proj` and LoRA modules"),
+        ({"additional_target": "mlp", "lora_target": "q_proj", "quantization_bit": 4}, "`mlp` and Quantization bit"),
+        (
+            {"create_new_adapter": True, "adapter_name_or_path": "ADAPTER", "lora_target": "q_proj"},
+            "leaves out down_proj",
+        ),
+        ({"compute_type": "fp16"}, "fp16 does not work on"),
         ({"use_rslora": True, "adapter_name_or_path": "ADAPTER"}, "Use rslora"),
         ({"additional_target": "lm_head", "adapter_name_or_path": "ADAPTER"}, "Create new adapter"),
         ({"lora_rank": 16, "adapter_name_or_path": "ADAPTER"}, "has `4`"),
@@ -286,6 +298,41 @@ def test_what_the_model_or_machine_lacks_is_said_before_anything_starts(
         check(parse(common | values))
     assert words in caught.value.problems[0].sentence("en")
     check(parse(common | {"lora_target": "q_proj,v_proj", "additional_target": "lm_head,embed_tokens"}))
+
+
+@pytest.mark.parametrize(
+    ("installed", "kind", "words"),
+    [(None, "cuda", "not installed"), ("0.47.9", "cuda", "0.48 or newer"), ("0.50.2", "npu", "Ascend NPU")],
+)
+def test_quantization_is_refused_with_the_reason_where_it_does_not_run(
+    base: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: str | None,
+    kind: str,
+    words: str,
+) -> None:
+    from trainer import quantization
+    from trainer.prepare import check
+
+    def version(name: str) -> str:
+        assert name == "bitsandbytes"
+        if installed is None:
+            raise quantization.importlib.metadata.PackageNotFoundError
+        return installed
+
+    monkeypatch.setattr(quantization.importlib.metadata, "version", version)
+    monkeypatch.setattr(quantization, "accelerators", lambda: [Accelerator(kind, "0", "", 1, 1)])
+    chosen = {"model_name_or_path": str(base), "dataset_dir": str(data), "dataset": "who", "output_dir": str(tmp_path)}
+    check(parse(chosen))
+    with pytest.raises(Problems) as caught:
+        check(parse(chosen | {"quantization_bit": 4}))
+    assert words in caught.value.problems[0].sentence("en")
+    assert caught.value.problems[0].sentence("zh").startswith("量化等级：4 ")
+    monkeypatch.setattr(quantization, "accelerators", list)
+    monkeypatch.setattr(quantization.importlib.metadata, "version", lambda _: "0.48.0")
+    check(parse(chosen | {"quantization_bit": 4}))
 
 
 @pytest.mark.parametrize("method", [{}, {"finetuning_type": "full"}, {"finetuning_type": "freeze"}])

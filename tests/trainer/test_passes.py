@@ -1,6 +1,7 @@
 """The shortcuts of a pass (one-node LoRA layers, chunked loss, threads) give what the plain way gives."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
-from trainer import batching, graphs, lora, loss, passes  # noqa: E402
+from trainer import batching, distributed, graphs, lora, loss, machines, passes, run_folder  # noqa: E402
+from trainer.again import Start  # noqa: E402
 from trainer.chat_template import Sample  # noqa: E402
 from trainer.device import Device, current  # noqa: E402
 from trainer.distributed import Ranks, bytes_here  # noqa: E402
@@ -17,6 +19,7 @@ from trainer.loss import LabelLoss, LinearCrossEntropy  # noqa: E402
 from trainer.model import attach_adapter, load_model  # noqa: E402
 from trainer.norm import fuse_norms  # noqa: E402
 from trainer.problems import Problem  # noqa: E402
+from trainer.settings import parse  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +119,28 @@ def test_threads_give_the_loss_and_gradients_of_one_pass(folders: tuple[Path, Pa
     for name, gradient in shared.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-7)
         assert torch.equal(gradient, repeated[name])
+
+
+def test_16_bit_passes_of_a_processor_come_in_few_lengths(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """oneDNN keeps memory for every length that it has met."""
+    loss_of = LabelLoss(adapted(folders).to(torch.bfloat16)).train()
+    run = passes.Passes(loss_of, Device("cpu", "", 1), "bf16", torch.amp.GradScaler(enabled=False), 0,
+                        EventLog(tmp_path / "events"))  # fmt: skip
+    seen: list[int] = []
+    loss_of.register_forward_pre_hook(
+        lambda _, arguments: seen.extend((arguments[0].input_ids.shape[1], len(arguments[0].predicting)))
+    )
+    found: list[tuple[float, float]] = []
+    for rows in (passes.PADDING_OF_16_BIT, 1):
+        monkeypatch.setattr(passes, "PADDING_OF_16_BIT", rows)
+        loss_of.zero_grad()
+        loss = float(run.backward(samples(5), 100))
+        found.append((loss, sum(gradient.norm().item() for gradient in gradients(loss_of).values())))
+        assert all(length % rows == 0 for length in seen)
+    assert any(length % 16 for length in seen), "else they have lengths of their own"
+    assert found[0] == pytest.approx(found[1], rel=1e-2)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
@@ -241,3 +266,89 @@ def test_what_shards_take_in_any_pass_does_not_make_their_budget_small(
     run.fit([Sample([5] * 16, [5] * 16)], False)
     assert run._budget == budget
     assert Shards.longest + 1000 <= 1000 + spare
+
+
+def test_a_run_started_again_for_want_of_memory_keeps_to_the_room_that_it_was_left(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model = adapted(folders)
+    ranks = Ranks()
+    ranks.start = Start(None, budget=100, checkpointing=True)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    run = passes.Passes(LabelLoss(model), current(), "fp32", scaler, 0, EventLog(tmp_path / "events.jsonl"))
+    run.in_step_with(ranks)
+    run.fit([Sample([5] * 16, [5] * 16)], False)
+    assert (run._budget, run.checkpointed) == (100, True)
+
+
+class OtherDisk(Ranks):
+    """The first process, when another one cannot see the checkpoint."""
+
+    def any(self, truth: bool) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("kind", "step"), [(Ranks, 5), (OtherDisk, 0)])
+def test_processes_start_again_from_a_checkpoint_that_all_can_see(kind: type[Ranks], step: int, tmp_path: Path) -> None:
+    events = EventLog(tmp_path / run_folder.EVENTS)
+    events.stage("starting")
+    checkpoint = tmp_path / "checkpoint-5"
+    checkpoint.mkdir()
+    for name in run_folder.RESUME_FILES:
+        (checkpoint / name).touch()
+    events.append("saved", path=checkpoint.name, step=5)
+    events.append("warning", code="token_budget_halved", budget=64)
+    ranks = kind(peers=SimpleNamespace(attempt=1))  # type: ignore[arg-type]
+    assert ranks.starting_point(parse({"output_dir": str(tmp_path)}), events) == (checkpoint if step else None)
+    assert ranks.start.budget == 64
+    told = read_events(tmp_path / run_folder.EVENTS)[0][-1]
+    assert (told["code"], told["step"]) == ("started_again", step)
+
+
+def test_only_a_sample_that_cannot_fit_alone_ends_a_run_of_shards(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    loss_of = ShortOfMemory(adapted(folders)).train()
+    ranks = Ranks(peers=SimpleNamespace(attempt=0, take=None, start_again=pytest.fail))  # type: ignore[arg-type]
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    run = passes.Passes(loss_of, current(), "fp32", scaler, 0, EventLog(tmp_path / "events.jsonl"))
+    run.in_step_with(ranks)
+    run.fit([Sample([5] * 37, [5] * 37)], None)
+    run._budget, loss_of.room = 37, 5
+    with pytest.raises(torch.OutOfMemoryError) as short:
+        run.backward([Sample([5] * 37, [5] * 37)], 36)
+    told = ranks.start_again_if_short(short.value)
+    assert isinstance(told, Problem)
+    assert (told.code, told.values["tokens"]) == ("sharded_sample_too_long", 37)
+    assert "Cutoff length" in told.sentence("en")
+
+
+def test_a_shortage_outside_of_our_own_launcher_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    ranks = Ranks(1, 2)
+    short = torch.OutOfMemoryError("out of memory")
+    assert ranks.start_again_if_short(short) is short, "before the passes have been fitted nothing could be made less"
+    ranks.when_short(lambda: {"code": "token_budget_halved", "budget": 1}, EventLog(tmp_path / "events.jsonl"))
+    told = ranks.start_again_if_short(short)
+    assert isinstance(told, Problem)
+    assert told.code == "sharded_out_of_memory"
+    other = ValueError("something else")
+    assert ranks.start_again_if_short(other) is other
+
+
+def test_a_lost_connection_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "LOST_PEER_WAIT_S", 0)
+    told = Ranks(0, 2).await_the_cause(RuntimeError("[gloo] Connection closed by peer\nmore"))
+    assert isinstance(told, Problem)
+    assert (told.code, told.values) == ("connection_lost", {"detail": "[gloo] Connection closed by peer"})
+    own = Problem("sample_too_long", tokens=1, device="gloo", label="x")
+    assert Ranks(0, 2).await_the_cause(own) is own
+
+
+def test_a_machine_is_silent_when_it_has_not_been_heard_for_long_enough() -> None:
+    now, beats = [0.0], {1: 1, 2: 1}
+    silence = machines.Silence(range(1, 3), lambda: now[0])
+    for _ in range(5):
+        now[0] += machines.SILENCE_S / 2
+        beats[1] += 1
+        found = silence.broken(beats.__getitem__)
+        if now[0] <= 1.5 * machines.SILENCE_S:
+            assert found is None
+    assert found == 2

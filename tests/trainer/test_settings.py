@@ -9,18 +9,8 @@ import pytest
 import yaml
 
 from trainer.problems import LANGUAGES, SENTENCES, Problems, sentence
-from trainer.settings import (
-    TrainSettings,
-    as_text,
-    choices,
-    default_text,
-    keys,
-    parse,
-    read_yaml,
-    shown,
-    to_flags,
-    to_yaml,
-)
+from trainer.settings import TrainSettings, as_text, choices, default_text, keys, parse, shown
+from trainer.settings_file import read_yaml, to_flags, to_yaml
 
 BAD = [
     ("learning_rate", "abc"),
@@ -91,7 +81,7 @@ def test_an_unknown_key_is_refused_by_name_with_the_nearest_one() -> None:
     assert "`learning_rat`" in str(caught.value)
     assert "`learning_rate`" in str(caught.value)
     with pytest.raises(Problems) as caught:
-        parse({"deepspeed": "ds_z3_config.json"})
+        parse({"badam_mask_mode": "scatter"})
     assert "or use" not in str(caught.value), "nothing of ours is near"
 
 
@@ -129,15 +119,15 @@ def test_a_combination_that_would_ignore_a_setting_is_refused(values: dict[str, 
          "create_new_adapter"),
     ],
 )  # fmt: skip
-def test_methods_that_exclude_each_other_are_named_by_key_and_label(
+def test_methods_that_exclude_each_other_are_named_by_their_labels(
     values: dict[str, Any], first: str, second: str
 ) -> None:
     with pytest.raises(Problems) as caught:
         parse(values)
     [problem] = caught.value.problems
-    assert shown(first).zh in problem.sentence("zh")
-    assert f"`{first}" in problem.sentence("en")
-    assert f"`{second}" in problem.sentence("en")
+    for key in (first, second):
+        assert shown(key).zh in problem.sentence("zh")
+        assert shown(key).en in problem.sentence("en")
 
 
 def test_settings_of_another_method_are_neither_written_nor_told_on_the_command_line() -> None:
@@ -240,3 +230,33 @@ def test_help_names_every_setting() -> None:
     ).stdout
     for key in TrainSettings.model_fields:
         assert f"--{key}" in text
+
+
+CONFLICTS: list[dict[str, Any]] = [
+    {"train_on_prompt": True, "mask_history": True},
+    {"warmup_steps": 3, "warmup_ratio": 0.1},
+    {"warmup_steps": 3, "lr_scheduler_type": "constant"},
+    {"warmup_ratio": 0.1, "lr_scheduler_type": "constant"},
+    {"learning_rate": 1e-8, "lr_scheduler_type": "polynomial"},
+    {"load_best_model_at_end": True},
+    {"finetuning_type": "full", "lora_rank": 4},
+    {"freeze_trainable_layers": 3},
+    {"quantization_bit": 4, "pissa_init": True},
+    {"quantization_bit": 4, "create_new_adapter": True},
+    {"quantization_bit": 4, "fsdp": True},
+    {"finetuning_type": "full", "quantization_bit": 4},
+    {"bf16": True, "fp16": True},
+    {"bf16": True, "compute_type": "fp16"},
+]
+
+
+@pytest.mark.parametrize("values", CONFLICTS, ids=str)
+def test_conflicts_name_what_has_a_control_by_its_label_alone(values: dict[str, Any]) -> None:
+    with pytest.raises(Problems) as caught:
+        parse(values)
+    for language in LANGUAGES:
+        said = " ".join(problem.sentence(language) for problem in caught.value.problems)
+        raw = [key for key in keys() if shown(key).group != "file" and "_" in key and key in said]
+        assert raw == [], said
+        labels = [shown(key).label(language) for key in values if key in TrainSettings.model_fields]
+        assert all(word in said for word in labels), said

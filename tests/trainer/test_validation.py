@@ -1,12 +1,14 @@
 """Which evaluation is the best, and when a run ends early."""
 
 import math
+import re
 from typing import Any
 
 import pytest
 
-from trainer.problems import LANGUAGES, Problems
-from trainer.settings import parse, shown
+from trainer.prepare import validation_count
+from trainer.problems import LANGUAGES, Problem, Problems
+from trainer.settings import TrainSettings, parse, shown
 from trainer.validation import Standing
 
 
@@ -51,5 +53,20 @@ def test_what_needs_validation_is_refused_without_it(key: str, value: Any) -> No
     for language in LANGUAGES:
         words = problem.sentence(language)
         assert shown(key).label(language) in words
-        assert "val_size" in words
+        assert shown("val_size").label(language) in words
     assert getattr(parse({key: value, "val_size": 0.1}), key) == value
+
+
+@pytest.mark.parametrize(
+    ("total", "share"), [(2, 0.01), (2, 0.99), (7, 0.001), (172, 0.999), (99_999, 1e-9), (10**6, 0.9999999)]
+)
+def test_a_share_that_leaves_a_part_empty_is_answered_by_one_that_does_not(total: int, share: float) -> None:
+    with pytest.raises(Problem) as caught:
+        validation_count(TrainSettings(val_size=share), total)
+    for language in LANGUAGES:
+        said = caught.value.values["remedy"][language]
+        assert said in caught.value.sentence(language)
+        advised = re.findall(r"\d\.\d+", said)[0]
+        assert 0 < validation_count(TrainSettings(val_size=float(advised)), total) < total, said
+    with pytest.raises(Problem, match="add samples"):
+        validation_count(TrainSettings(val_size=share), 1)

@@ -9,7 +9,8 @@ from torch import distributed
 
 from trainer import run_folder
 from trainer.events import EventLog, FollowerLog
-from trainer.settings import parse, read_yaml
+from trainer.settings import parse
+from trainer.settings_file import read_yaml
 
 
 def main(files: list[str]) -> int:

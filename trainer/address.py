@@ -1,0 +1,38 @@
+"""The address at which the machines of a run meet, tried before anything starts. Light: no torch."""
+
+import socket
+
+from trainer.launch import Launch
+from trainer.problems import Problem, quoted
+
+# How long this machine may take to reach itself.
+ANSWER_S = 3
+
+
+def check(launch: Launch) -> None:
+    """Raises Problem for an address where no machines can meet: that of no host; or, on the first machine, that of
+    another one, or one whose port is taken."""
+    if launch.nodes == 1:
+        return
+    host, port = launch.master_addr, launch.master_port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except (OSError, UnicodeError) as error:
+        raise Problem("address_unknown", address=quoted(host), detail=_words(error)) from None
+    if launch.node_rank:
+        return
+    try:
+        server = socket.create_server(("", port), family=family)
+    except OSError as error:
+        raise Problem("port_taken", port=port, detail=_words(error)) from None
+    with server:
+        server.settimeout(ANSWER_S)
+        try:
+            with socket.create_connection((host, port), timeout=ANSWER_S):
+                server.accept()[0].close()
+        except OSError as error:
+            raise Problem("address_elsewhere", address=quoted(f"{host}:{port}"), detail=_words(error)) from None
+
+
+def _words(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

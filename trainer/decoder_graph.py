@@ -1,0 +1,158 @@
+"""One-token steps as captured CUDA graphs: the processor says once what to do, and the device goes from token to token.
+
+A step takes the token and the position from memory on the device, and leaves the next ones there.
+"""
+
+import logging
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from trainer.decoder import Cache, Decoder, LowRank, product, same_logits, trial_ids
+from trainer.draw import Draw
+
+# Beyond so many, reading them takes longer than asking for it.
+MOST_TOKENS = 128
+
+log = logging.getLogger("trainer")
+
+
+class Graphs:
+    """Captured steps of one decoder. Made where Triton can compile for this device; `of` says whether."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        from trainer import decoder_kernels
+
+        self._decoder, self._kernels = decoder, decoder_kernels
+        weight = decoder.layers[0].weight
+        self._x, self._qkv, self._inner, self._logits = (
+            torch.zeros(count, dtype=decoder.dtype, device=decoder.device)
+            for count in (len(decoder.final_norm), len(weight["qkv"]), len(weight["gate_up"]) // 2, len(decoder.output))
+        )
+        self._pool = torch.cuda.graph_pool_handle()
+
+    @classmethod
+    def of(cls, decoder: Decoder) -> "Graphs | None":
+        """None where kernels cannot be compiled, or give other numbers than the plain pass."""
+        if decoder.device.type != "cuda" or decoder.dtype not in (torch.bfloat16, torch.float16):
+            return None
+        try:
+            graphs = cls(decoder)
+            return graphs if graphs._agrees() else None
+        except Exception as error:  # Triton's, a missing C compiler's, the driver's: the plain pass works without
+            log.warning("decoding without kernels of its own: %s: %s", type(error).__name__, error)
+            return None
+
+    def steps(self, cache: Cache, adapter: LowRank | None, draw: Draw, token: Tensor, position: int) -> "Steps":
+        """Steps from `token`, which comes at `position` and is not in the cache yet."""
+        place = torch.tensor([position], device=token.device)
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.inference_mode(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            token.copy_(draw(self.logits(token, place, cache, adapter)))
+            place += 1
+        return Steps(graph, token)
+
+    @torch.inference_mode()
+    def prepared(self, adapter: LowRank) -> LowRank:
+        """`adapter` as the kernels take it, which are compiled for its ranks."""
+        padded = LowRank([{name: _padded(a, 0) for name, a in layer.items()} for layer in adapter.a],
+                         [{name: _padded(b, 1) for name, b in layer.items()} for layer in adapter.b])  # fmt: skip
+        place = torch.zeros(1, dtype=torch.int64, device=self._decoder.device)
+        self.logits(place, place, Cache(self._decoder, 64), padded)
+        return padded
+
+    @torch.inference_mode()
+    def logits(self, token: Tensor, position: Tensor, cache: Cache, adapter: LowRank | None) -> Tensor:
+        """The logits (vocabulary) after `token` at `position`, int64 of shape (1,) both."""
+        d, kernels = self._decoder, self._kernels
+        tables = d.rotary(cache.capacity)
+        torch.index_select(d.embedding, 0, token.clamp(min=0), out=self._x.view(1, -1))  # NOT_FINITE is none
+        for number, layer in enumerate(d.layers):
+            low = (adapter.a[number], adapter.b[number]) if adapter else ({}, {})
+            keys, values = cache.keys[number], cache.values[number]
+            norms = None if layer.q_norm is None or layer.k_norm is None else (layer.q_norm, layer.k_norm)
+            self._product("qkv", layer, low, self._x, self._qkv, norm=layer.norm_1)
+            qkv = self._qkv.view(1, -1)
+            kernels.rotate_and_keep(qkv, tables, norms, keys, values, position, d.heads, d.eps)
+            mixed = kernels.attend(qkv, keys, values, position, d.heads)[0]
+            self._product("out", layer, low, mixed, self._x, add=True)
+            self._product("gate_up", layer, low, self._x, self._inner, norm=layer.norm_2, gated=True)
+            self._product("down", layer, low, self._inner, self._x, add=True)
+        kernels.matvec(self._x, d.output, self._logits, norm=d.final_norm, eps=d.eps)
+        return self._logits
+
+    @torch.inference_mode()
+    def read(self, ids: list[int], cache: Cache, adapter: LowRank | None) -> Tensor:
+        """As Decoder.read, for at most MOST_TOKENS `ids`: a turn's few new tokens, in half as many calls."""
+        d, kernels = self._decoder, self._kernels
+        tables, start = d.rotary(cache.capacity), len(cache.ids)
+        given = torch.tensor([*ids, start]).to(d.device)
+        position = given[-1:]
+        x = torch.nn.functional.embedding(given[:-1], d.embedding)
+        for number, layer in enumerate(d.layers):
+            low = (adapter.a[number], adapter.b[number]) if adapter else None
+            keys, values = cache.keys[number], cache.values[number]
+            norms = None if layer.q_norm is None or layer.k_norm is None else (layer.q_norm, layer.k_norm)
+            qkv = product("qkv", d.norm(x, layer.norm_1), layer, low)
+            kernels.rotate_and_keep(qkv, tables, norms, keys, values, position, d.heads, d.eps)
+            x = product("out", kernels.attend(qkv, keys, values, position, d.heads), layer, low, add_to=x)
+            inner = kernels.gated(product("gate_up", d.norm(x, layer.norm_2), layer, low))
+            x = product("down", inner, layer, low, add_to=x)
+        cache.add(ids)
+        return torch.nn.functional.linear(d.norm(x[-1:], d.final_norm), d.output)[0]
+
+    def _product(self, name, layer, low, x, out, *, norm=None, add=False, gated=False):  # type: ignore[no-untyped-def]
+        through = None
+        if name in low[0]:
+            a = low[0][name]
+            through = torch.empty(len(a), dtype=x.dtype, device=x.device)
+            self._kernels.matvec(x, a, through, norm=norm, eps=self._decoder.eps)
+        self._kernels.matvec(
+            x, layer.weight[name], out, norm=norm, eps=self._decoder.eps, bias=layer.bias[name],
+            low=None if through is None else (low[1][name], through), add=add, gated=gated,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def _agrees(self) -> bool:
+        """Also compiles every kernel, before the first answer needs it."""
+        d = self._decoder
+        cache = Cache(d, 256)
+        ids = trial_ids(len(d.embedding), 70)
+        expected = torch.stack([d.read(part, cache) for part in (ids[:40], ids[40:-1], ids[-1:])])[1:]
+        cache.keep_prefix(ids[:41])
+        token, position = (torch.tensor([number], device=d.device) for number in (ids[-1], len(ids) - 1))
+        found = [self.read(ids[40:-1], cache, None), self.logits(token, position, cache, None)]
+        return same_logits(torch.stack(found), expected)
+
+
+class Steps:
+    """A captured step, and the ids that its replays leave, read one after the other."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, token: Tensor) -> None:
+        self._graph, self._token = graph, token
+        self._ahead: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+        self._free = [(torch.zeros(1, dtype=torch.int64, pin_memory=True), torch.cuda.Event()) for _ in range(2)]
+
+    def launch(self) -> None:
+        """Starts one step; at most two may be unread."""
+        host, event = self._free.pop()
+        self._graph.replay()
+        host.copy_(self._token, non_blocking=True)
+        event.record()
+        self._ahead.append((host, event))
+
+    def next(self) -> int:
+        """The id of the step that was started first, waited for."""
+        host, event = self._ahead.popleft()
+        event.synchronize()
+        self._free.append((host, event))
+        return int(host)
+
+
+def _padded(matrix: Tensor, dimension: int) -> Tensor:
+    """With zeros up to the next power of two, as kernels want a rank."""
+    rank = matrix.shape[dimension]
+    missing = max(8, 1 << (rank - 1).bit_length()) - rank
+    return torch.nn.functional.pad(matrix, (0, 0, 0, missing) if dimension == 0 else (0, missing)).contiguous()
