@@ -1,5 +1,8 @@
 """Client of the chat process: starts it, loads a model into it, streams its replies, ends it.
 
+    for part in chat.generate(messages, temperature=0.7): …              texts, then a Done
+    for column, part in chat.compare(messages, [None, adapter]): …       the same for each column
+
 One per page server, shared by its tabs. Never imports torch. Memory comes back because unloading ends the process.
 """
 
@@ -49,6 +52,7 @@ class Done:
 class Status:
     """The chat process at one moment. `seconds`: of loading, so far or in all. `problem`: why it is not ready.
 
+    `way`: how answers are computed, by captured graphs, a lean pass, or transformers' own loop.
     After a failed change of adapter the state is ready, with the adapter before it, and `problem` set.
     """
 
@@ -59,6 +63,7 @@ class Status:
     adapter: Path | None = None
     device: str | None = None
     dtype: str | None = None
+    way: Literal["graphs", "lean", "transformers"] | None = None
     memory_gib: float | None = None
     pid: int | None = None
     problem: Problem | None = None
@@ -116,28 +121,46 @@ class ChatProcess:
                 return self._send_load(model, adapter, template, dtype)
 
     def generate(self, messages: list[dict[str, Any]], **values: Any) -> Generator[str | Done, None, None]:
-        """Text as it comes, then one Done. Closing the generator early ends the reply in the process too.
+        """Text as it comes, then one Done, with the loaded adapter. Closing the generator early ends the reply in the
+        process too.
 
-        `values`: Sampling's, and skip_special_tokens, enable_thinking. Raises Problem: chat_not_loaded,
+        `values`: Sampling's, tools, skip_special_tokens, enable_thinking. Raises Problem: chat_not_loaded,
         chat_busy, a value out of range, what the model meets, or why the process died.
         """
+        for _, part in self._stream(messages, None, values):
+            if isinstance(part, Problem):
+                raise part
+            yield part
+
+    def compare(
+        self, messages: list[dict[str, Any]], columns: Sequence[str | Path | None], **values: Any
+    ) -> Generator[tuple[int, str | Done | Problem], None, None]:
+        """One to three answers to one question, each with the number of its column: texts, then a Done, or a Problem
+        of this column alone. They come side by side where the model can, else one after the other.
+
+        `columns`: adapters on the loaded base, None for the base alone. `values`, closing and the Problems that are
+        raised, which end all columns: as `generate`.
+        """
+        asked = [{"adapter": str(Path(column).absolute()) if column else None} for column in columns]
+        yield from self._stream(messages, asked, values)
+
+    def _stream(
+        self, messages: list[dict[str, Any]], columns: list[dict[str, Any]] | None, values: dict[str, Any]
+    ) -> "Generator[tuple[int, str | Done | Problem], None, None]":
         sampling.parse(values)
-        reply = self._begin_reply(messages, values)
+        reply = self._begin_reply(messages, columns, values)
         try:
-            while True:
-                part = reply.parts.get()
+            while (part := reply.parts.get()) is not None:
                 if isinstance(part, Problem):
                     raise part
                 yield part
-                if isinstance(part, Done):
-                    return
         finally:
             with self._lock:
                 if self._reply is reply:
                     self.stop()
 
     def stop(self) -> None:
-        """Ends the reply being written, if any: its generator gives Done("cancelled"), and its text stays."""
+        """Ends the replies being written, if any: their generator gives Done("cancelled"), and their texts stay."""
         with self._lock:
             if self._reply is not None and self._worker is not None:
                 self._reply.stopping = True
@@ -179,7 +202,9 @@ class ChatProcess:
         )
         return future
 
-    def _begin_reply(self, messages: list[dict[str, Any]], values: dict[str, Any]) -> "_Reply":
+    def _begin_reply(
+        self, messages: list[dict[str, Any]], columns: list[dict[str, Any]] | None, values: dict[str, Any]
+    ) -> "_Reply":
         with self._lock:
             self._wait_for_abandoned_reply()
             if self._status.state == "generating":
@@ -189,9 +214,10 @@ class ChatProcess:
             if self._status.state != "ready" or self._worker is None:
                 raise Problem("chat_not_loaded")
             self._replies += 1
-            self._reply = reply = _Reply(self._replies)
+            self._reply = reply = _Reply(self._replies, columns and len(columns))
             self._status = replace(self._status, state="generating", problem=None)
-            self._worker.send({**values, "op": "generate", "id": reply.id, "messages": messages})
+            request = {**values, "op": "generate", "id": reply.id, "messages": messages}
+            self._worker.send(request | ({} if columns is None else {"columns": columns}))
             return reply
 
     def _wait_for_abandoned_reply(self) -> None:
@@ -201,10 +227,20 @@ class ChatProcess:
             self._lock.wait_for(lambda: self._reply is not reply, _STOPPING_S)
 
     def _end_reply(self, last: "Done | Problem") -> None:
+        """Of all its columns: `last` is for each that has not ended, a Problem for all of them."""
         if self._reply is not None:
-            self._reply.parts.put(last)
+            self._reply.end(last)
             self._reply = None
             self._lock.notify_all()
+
+    def _end_column(self, column: int, last: "Done | Problem") -> None:
+        reply = self._reply
+        if reply is None:
+            return
+        reply.put(column, last)
+        if not reply.open:
+            self._status = replace(self._status, state="ready")
+            self._end_reply(Done("cancelled"))
 
     def _end_loading(self, outcome: "Status | Problem") -> None:
         future, self._loading = self._loading, None
@@ -222,10 +258,9 @@ class ChatProcess:
                 return
             kind = event.pop("event", None)
             if kind == "delta" and self._reply is not None and event["id"] == self._reply.id:
-                self._reply.parts.put(event["text"])
+                self._reply.put(event["column"], event["text"])
             elif kind == "done" and self._reply is not None and event.pop("id") == self._reply.id:
-                self._status = replace(self._status, state="ready")
-                self._end_reply(Done(**event))
+                self._end_column(event.pop("column"), Done(**event))
             elif kind == "stage":
                 state: State = "starting" if event["stage"] == "starting" else "loading"
                 self._status = replace(self._status, state=state, stage=event["stage"])
@@ -244,12 +279,18 @@ class ChatProcess:
             adapter=Path(event["adapter"]) if event["adapter"] else None,
             device=event["device"],
             dtype=event["dtype"],
+            way=event["way"],
             memory_gib=event["memory_gib"],
         )
         self._end_loading(self._status)
 
     def _on_problem(self, worker: "_Worker", event: Event) -> None:
         problem = Problem(event["code"], **event["values"])
+        if event["op"] == "generate" and self._reply is not None and event["id"] != self._reply.id:
+            return
+        if event["op"] == "generate" and "column" in event and self._reply is not None and self._reply.compared:
+            self._end_column(event["column"], problem)
+            return
         if event["op"] == "generate":
             self._status = replace(self._status, state="ready", problem=problem)
             self._end_reply(problem)
@@ -273,12 +314,32 @@ class ChatProcess:
 
 
 class _Reply:
-    """A reply on its way from the worker's thread to the generator that a tab reads."""
+    """The columns of a reply on their way from the worker's thread to the generator that a tab reads.
 
-    def __init__(self, number: int) -> None:
+    `columns`: how many, None for a reply that is compared with none. `open`: those that have not ended. `parts` ends
+    with None, or with a Problem of the whole.
+    """
+
+    def __init__(self, number: int, columns: int | None) -> None:
         self.id = number
-        self.parts: queue.SimpleQueue[str | Done | Problem] = queue.SimpleQueue()
+        self.parts: queue.SimpleQueue[tuple[int, str | Done | Problem] | Problem | None] = queue.SimpleQueue()
+        self.compared = columns is not None
+        self.open = set(range(1 if columns is None else columns))
         self.stopping = False
+
+    def put(self, column: int, part: "str | Done | Problem") -> None:
+        if column in self.open:
+            self.parts.put((column, part))
+            if not isinstance(part, str):
+                self.open.discard(column)
+
+    def end(self, last: "Done | Problem") -> None:
+        if isinstance(last, Problem):
+            self.parts.put(last)
+            return
+        for column in sorted(self.open):
+            self.put(column, last)
+        self.parts.put(None)
 
 
 class _Worker:

@@ -1,14 +1,16 @@
 """Models and checkpoints on this machine, as the page's lists show them."""
 
+import json
 import os
+import threading
 from pathlib import Path
 
 from app import runs
 from app.text import Text
 from trainer import run_folder
-from trainer.model_folder import describe, recommended
+from trainer.model_folder import describe, recommended, resolve
 from trainer.problems import Problem, Problems
-from trainer.settings import TrainSettings, as_text, parse
+from trainer.settings import TEMPLATES_DIR, TrainSettings, as_text, parse
 from trainer.settings_file import read_yaml
 from trainer.validation import best, holding
 
@@ -36,23 +38,61 @@ def found(model: str) -> list[Choice]:
     return list(choices.items())
 
 
-def checkpoints(runs_dir: Path, model: str, text: Text) -> list[Choice]:
-    """(label, path) of the finished runs and complete checkpoints of `model`, newest first, the best marked."""
-    choices = []
-    for folder in runs.find(runs_dir):
-        settings = _settings(folder)
-        if settings is None or _real(settings.model_name_or_path) != _real(model):
-            continue
-        best_step, result = _best_steps(folder) if settings.val_size else (None, None)
-        names: dict[Path, tuple[str, int | None]] = {}
-        if run_folder.has_weights(folder):
-            names[folder] = text("checkpoint_result", run=folder.name), result
-        for checkpoint in reversed(run_folder.checkpoints(folder)):
-            names[checkpoint] = f"{folder.name} / {checkpoint.name}", run_folder.step_of(checkpoint)
-        for path, (name, step) in names.items():
-            marked = best_step is not None and step == best_step
-            choices.append((text("checkpoint_best", name=name) if marked else name, str(path)))
-    return choices
+class Checkpoints:
+    """The checkpoints of all runs, looked up again only where a folder has changed: a page asks every second."""
+
+    def __init__(self, runs_dir: Path) -> None:
+        self._runs_dir = runs_dir
+        self._lock = threading.Lock()
+        self._known: dict[Path, tuple[tuple[int, ...], str, list[tuple[str, str, bool]]]] = {}
+
+    def of(self, model: str, text: Text) -> list[Choice]:
+        """(label, path) of the results and complete checkpoints of `model`'s runs, also of those that train now; newest
+        first, the best marked."""
+        wanted, choices = _real(model), []
+        for folder in runs.find(self._runs_dir):
+            theirs, found = self._found(folder)
+            if theirs != wanted:
+                continue
+            for checkpoint, path, marked in found:
+                name = f"{folder.name} / {checkpoint}" if checkpoint else text("checkpoint_result", run=folder.name)
+                choices.append((text("checkpoint_best", name=name) if marked else name, path))
+        return choices
+
+    def _found(self, folder: Path) -> tuple[str, list[tuple[str, str, bool]]]:
+        """The run's model, and of each checkpoint its name ("" for the result), its path and whether it is the best."""
+        state = _state(folder)
+        with self._lock:
+            known = self._known.get(folder)
+        if known is None or known[0] != state:
+            settings = _settings(folder)
+            model = _real(settings.model_name_or_path) if settings else "?"
+            known = state, model, _listed(folder, bool(settings and settings.val_size))
+            with self._lock:
+                self._known[folder] = known
+        return known[1], known[2]
+
+
+def _state(folder: Path) -> tuple[int, ...]:
+    """Changes with the settings, with each checkpoint that is renamed into place, and with each evaluation."""
+    found = []
+    for path in (folder, folder / run_folder.CONFIG, folder / run_folder.EVENTS):
+        try:
+            stat = path.stat()
+            found += [stat.st_mtime_ns, stat.st_size]
+        except OSError:
+            found += [0, 0]
+    return tuple(found)
+
+
+def _listed(folder: Path, validated: bool) -> list[tuple[str, str, bool]]:
+    best_step, result = _best_steps(folder) if validated else (None, None)
+    names: list[tuple[str, Path, int | None]] = []
+    if run_folder.has_weights(folder):
+        names.append(("", folder, result))
+    for checkpoint in reversed(run_folder.checkpoints(folder)):
+        names.append((checkpoint.name, checkpoint, run_folder.step_of(checkpoint)))
+    return [(name, str(path), best_step is not None and step == best_step) for name, path, step in names]
 
 
 def _settings(folder: Path) -> TrainSettings | None:
@@ -92,3 +132,32 @@ def proposed(model: str, key: str) -> str | None:
     """What the model's folder recommends for the setting `key`, as text."""
     value = recommended(model).get(key) if model.strip() else None
     return None if value is None else as_text(value)
+
+
+def short_name(checkpoint: str, runs_dir: Path, text: Text) -> str:
+    """A checkpoint as one says it: run and step; the model itself for none."""
+    path = Path(checkpoint)
+    if not checkpoint:
+        return text("base_model")
+    parts = path.relative_to(runs_dir).parts if path.is_relative_to(runs_dir) else path.parts[-2:]
+    return " / ".join(parts)
+
+
+def knows_thinking(model: str, template: str) -> bool:
+    """Whether the chat template can be told to think or not; a model without one is not told anything."""
+    try:
+        return "enable_thinking" in _template_source(model, template)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _template_source(model: str, template: str) -> str:
+    if template != "auto":
+        return (TEMPLATES_DIR / f"{Path(template).name}.jinja").read_text(encoding="utf-8")
+    if not model.strip():
+        return ""
+    folder = resolve(Path(model.strip()).expanduser())
+    if (file := folder / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    return json.dumps(config.get("chat_template")) if isinstance(config, dict) else ""

@@ -138,8 +138,8 @@ def collate(samples: list[Sample], pad_id: int, weight: float = 1.0, multiple: i
         input_ids[row, : len(sample.input_ids)] = torch.tensor(sample.input_ids)
     predicting, targets, weights = _labels(samples, range(0, len(samples) * longest, longest), weight)
     missing = -len(predicting) % multiple
-    labels = (nn.functional.pad(part, (0, missing)) for part in (predicting, targets, weights))
-    return Batch(input_ids, *labels, lengths=tuple(len(sample.input_ids) for sample in samples))
+    predicting, targets, weights = (nn.functional.pad(part, (0, missing)) for part in (predicting, targets, weights))
+    return Batch(input_ids, predicting, targets, weights, lengths=tuple(len(sample.input_ids) for sample in samples))
 
 
 def flatten(samples: list[Sample], weight: float = 1.0) -> Batch:

@@ -1,23 +1,27 @@
 """The chat process, `python -m trainer.chat`: holds a model and answers JSON lines on stdin with JSON lines on stdout.
 
     {"op": "load", "model": PATH, "adapter": PATH | null, "template": "auto", "dtype": "auto"}
-    {"op": "generate", "id": N, "messages": [{"role", "content"}], and any of Sampling's values}
-    {"op": "stop"}                       ends the reply being written; the end of stdin ends the process
+    {"op": "generate", "id": N, "messages": [{"role", "content"}], "tools": [...] | null,
+     "columns": [{"adapter": PATH | null}, ...], and any of Sampling's values}
+    {"op": "stop"}                       ends the replies being written; the end of stdin ends the process
 
-Events: stage, loaded, delta, done, problem. Unloading is ending the process. Light until `main`.
+Events: stage, loaded, delta, done, problem. `columns`: one to three answers to one question, from the base and from
+adapters on it; without it one answer, with the loaded adapter. Then delta, done and a column's own problem carry
+"column", its number from 0; a problem without it ends the request. Unloading is ending the process. Light until `main`.
 """
 
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import sampling
 from trainer.chat_failure import as_problem
 from trainer.chat_pipes import Inbox, Replies, Request, guarded_stdin, guarded_stdout
+from trainer.compare import Column, columns_of, failing, in_turn
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.problems import Problem
 from trainer.settings import ComputeType
@@ -66,20 +70,22 @@ class Session:
         )
 
     def generate(self, request: Request) -> None:
-        if self._model is None:
+        """Every column ends with a done event or a problem of its own."""
+        if (model := self._model) is None:
             raise Problem("chat_not_loaded")
-        reply = self._model.reply(
-            request.get("messages") or [],
-            sampling.parse(request),
-            request["cancel"],
-            enable_thinking=bool(request.get("enable_thinking", True)),
-            skip_special_tokens=bool(request.get("skip_special_tokens", True)),
-        )
-        for part in reply:
+        columns = [_placed(model, column) for column in columns_of(request, model.adapter)]
+        replies = [
+            failing(column) if isinstance(column, Exception) else _reply(model, request, column)
+            for column, _ in columns
+        ]
+        for number, part in in_turn(replies, [alone for _, alone in columns]):
+            names = {"id": request.get("id"), "column": number}
             if isinstance(part, str):
-                self._replies.send("delta", id=request.get("id"), text=part)
+                self._replies.send("delta", **names, text=part)
+            elif isinstance(part, Exception):
+                self._tell(part, request, column=number)
             else:
-                self._replies.send("done", id=request.get("id"), **_numbers(part))
+                self._replies.send("done", **names, **_numbers(part))
 
     def answer(self, request: Request) -> None:
         """Does what `request` asks; whatever fails becomes a problem event, and its traceback goes to stderr."""
@@ -93,12 +99,36 @@ class Session:
         except BrokenPipeError:
             raise
         except Exception as error:
-            problem = as_problem(error)
-            if not isinstance(error, Problem):
-                traceback.print_exc()
-            self._replies.problem(
-                problem, op=request.get("op"), id=request.get("id"), model_kept=self._model is not None
-            )
+            self._tell(error, request)
+
+    def _tell(self, error: Exception, request: Request, **values: Any) -> None:
+        problem = as_problem(error)
+        if not isinstance(error, Problem):
+            traceback.print_exception(error)
+        names = {"op": request.get("op"), "id": request.get("id"), **values}
+        self._replies.problem(problem, **names, model_kept=self._model is not None)
+
+
+def _placed(model: "ChatModel", column: Column) -> tuple[Column, bool]:
+    """The column, and whether it has to be written alone; an adapter that cannot be read becomes its error."""
+    if isinstance(column, Exception):
+        return column, False
+    try:
+        return column, not model.stands_beside(column)
+    except Exception as error:
+        return error, False
+
+
+def _reply(model: "ChatModel", request: Request, adapter: Path | None) -> "Generator[str | Finish, None, None]":
+    return model.reply(
+        request.get("messages") or [],
+        sampling.parse(request),
+        request["cancel"],
+        enable_thinking=bool(request.get("enable_thinking", True)),
+        skip_special_tokens=bool(request.get("skip_special_tokens", True)),
+        tools=request.get("tools"),
+        adapter=adapter,
+    )
 
 
 def _begin(model: Path, dtype: ComputeType) -> "Future[Weights | None]":

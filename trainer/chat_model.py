@@ -1,10 +1,11 @@
 """A model to talk to: one base in memory, at most one adapter on it, swapped without loading the base again."""
 
+import json
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 import torch
 
@@ -16,6 +17,7 @@ from trainer.model import load_model, load_tokenizer
 from trainer.problems import Problem
 from trainer.sampling import Sampling
 from trainer.settings import ComputeType
+from trainer.tool_list import checked_tools
 from trainer.weights import Weights
 
 Message = dict[str, Any]
@@ -62,6 +64,10 @@ class ChatModel:
         """How its answers are computed."""
         return self._engine.way(self.adapter)
 
+    def stands_beside(self, adapter: Path | None) -> bool:
+        """Whether answers with `adapter` can be written in turn with others; else peft has to change the base first."""
+        return self._engine.stands_beside(adapter)
+
     def reply(
         self,
         messages: list[Message],
@@ -70,16 +76,21 @@ class ChatModel:
         *,
         enable_thinking: bool = True,
         skip_special_tokens: bool = True,
+        tools: Any = None,
+        adapter: Path | Literal["loaded"] | None = "loaded",
     ) -> Generator[str | Finish, None, None]:
-        """As `generate.reply`, for a conversation that ends with the user's message."""
-        check_messages(messages)
+        """As `generate.reply`, for a conversation that ends with the user's message or a tool's.
+
+        `tools`: as tool_list.checked_tools takes them. `adapter`: another than the one in use, None for the base.
+        """
+        known = checked_tools(tools)
         return reply(
             self._engine,
             self._tokenizer,
-            self._template.prompt_ids(messages, enable_thinking=enable_thinking),
+            self._template.prompt_ids(checked_messages(messages), enable_thinking=enable_thinking, tools=known),
             sampling,
             {*self._template.stop_token_ids, *self._end_ids()},
-            adapter=self.adapter,
+            adapter=self.adapter if adapter == "loaded" else adapter,
             cancel=cancel,
             skip_special_tokens=skip_special_tokens,
         )
@@ -89,16 +100,53 @@ class ChatModel:
         return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
-def check_messages(messages: Any) -> None:
-    """Raises Problem unless `messages` are {role, content} objects, the last with something in it."""
-    whole = isinstance(messages, list) and all(
-        isinstance(item, dict) and isinstance(item.get("role"), str) and isinstance(item.get("content"), str)
-        for item in messages
-    )
-    if not whole:
+def checked_messages(messages: Any) -> list[Message]:
+    """`messages` as templates take them. Raises Problem chat_protocol unless they are {role, content} objects, an
+    assistant's with or without tool_calls; chat_empty when the last says nothing."""
+    if not isinstance(messages, list):
         raise Problem("chat_protocol", detail="messages")
-    if not messages or not messages[-1]["content"].strip():
+    found = [_checked_message(item) for item in messages]
+    if not found or not found[-1]["content"].strip():
         raise Problem("chat_empty")
+    return found
+
+
+def _checked_message(item: Any) -> Message:
+    calls = item.get("tool_calls") if isinstance(item, dict) else None
+    content = item.get("content") if isinstance(item, dict) else None
+    if calls and content is None:
+        content = ""
+    if not isinstance(item, dict) or not isinstance(item.get("role"), str) or not isinstance(content, str):
+        raise Problem("chat_protocol", detail="messages")
+    # LLaMA-Factory's name for what a tool gave back.
+    message: Message = {"role": "tool" if item["role"] == "observation" else item["role"], "content": content}
+    if calls:
+        message["tool_calls"] = [_checked_call(call) for call in calls] if isinstance(calls, list) else _bad_calls()
+    for key in ("name", "tool_call_id"):
+        if isinstance(item.get(key), str):
+            message[key] = item[key]
+    return message
+
+
+def _checked_call(call: Any) -> Message:
+    """With its arguments as an object: OpenAI's clients send them as JSON text, templates want to write them."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        _bad_calls()
+    given = function.get("arguments") or {}
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            _bad_calls()
+    if not isinstance(given, dict):
+        _bad_calls()
+    identity = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    return {**identity, "type": "function", "function": {"name": function["name"], "arguments": given}}
+
+
+def _bad_calls() -> NoReturn:
+    raise Problem("chat_protocol", detail="tool_calls")
 
 
 def load(

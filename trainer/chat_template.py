@@ -9,6 +9,7 @@ Text of a control token inside a message (a user who types <|im_end|>) is cut in
 so that it stays text and nobody forges a turn. Reasoning marks (<think>) stay tokens: answers hold them.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from trainer.conversation_text import Message, Shape, Span, between, by_shape, stripped, variants
 from trainer.problems import Problem, quoted
 from trainer.settings import TEMPLATES_DIR, label, template_names
+from trainer.tool_list import LABEL as TOOLS_LABEL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Roles = tuple[tuple[str, bool], ...]  # (role, whether it has content) of each message
+# Of each message: its role, whether it has content, and what else it has (tool calls) as JSON.
+Roles = tuple[tuple[str, bool, str], ...]
+Tools = Sequence[dict[str, Any]] | None
 
 IGNORED = -100
 # Conversations tokenized in one call: enough for the tokenizer's threads, few enough to bound memory.
@@ -76,6 +80,7 @@ class ChatTemplate:
         self.name = name
         self._known: dict[str, list[int]] = {}  # a conversation's texts: the next turn has them again
         self._shapes: dict[tuple[Roles, bool, bool], Shape] = {}
+        self._knows_tools: bool | None = None
         self._added = _added_tokens(tokenizer)
         self.end_token = self._find_end_token()
         self._control = self._control_pattern()
@@ -108,16 +113,37 @@ class ChatTemplate:
         eos = [generation_eos] if isinstance(generation_eos, int) else list(generation_eos or ())
         return cls(tokenizer, source, name, eos)
 
-    def prompt(self, messages: Sequence[Message], enable_thinking: bool = True) -> str:
+    def prompt(self, messages: Sequence[Message], enable_thinking: bool = True, tools: Tools = None) -> str:
         """The text after which the model writes the next answer."""
-        return "".join(chunk.text for chunk in self._chunks(messages, prompt=True, thinking=enable_thinking))
+        return "".join(
+            chunk.text for chunk in self._chunks(messages, prompt=True, thinking=enable_thinking, tools=tools)
+        )
 
-    def prompt_ids(self, messages: Sequence[Message], enable_thinking: bool = True) -> list[int]:
-        """`prompt` as token ids: those that a training sample of the same messages begins with."""
-        chunks = self._chunks(messages, prompt=True, thinking=enable_thinking)
-        if len(self._known) > MOST_KNOWN:
-            self._known.clear()
-        return [token for tokens in self._tokenized([chunks], self._known)[0] for token in tokens]
+    def prompt_ids(self, messages: Sequence[Message], enable_thinking: bool = True, tools: Tools = None) -> list[int]:
+        """`prompt` as token ids: those that a training sample of the same messages begins with.
+
+        `tools`: as tool_list has them; Problem tools_unsupported when the template leaves them out.
+        """
+        if tools and not self.knows_tools:
+            raise Problem("tools_unsupported", label=TOOLS_LABEL, template=self.name)
+        chunks = self._chunks(messages, prompt=True, thinking=enable_thinking, tools=tools)
+        return [token for tokens in self._tokenized([chunks])[0] for token in tokens]
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template writes a tool into a prompt."""
+        if self._knows_tools is None:
+            name = "f9070"
+            tool = {
+                "type": "function",
+                "function": {"name": name, "description": "", "parameters": {"type": "object", "properties": {}}},
+            }
+            asked = [{"role": "user", "content": "9070"}]
+            try:
+                self._knows_tools = name in self._rendered(asked, prompt=True, thinking=True, row="–", tools=[tool])
+            except Problem:
+                self._knows_tools = False
+        return self._knows_tools
 
     def segments(self, messages: Sequence[Message]) -> list[Segment]:
         """The rendered conversation; trained pieces are each answer with its end token and nothing after it."""
@@ -191,7 +217,10 @@ class ChatTemplate:
 
     # ---- rendering, and what is whose in it ----
 
-    def _rendered(self, messages: Sequence[Message], *, prompt: bool, thinking: bool, row: int | str) -> str:
+    def _rendered(
+        self, messages: Sequence[Message], *, prompt: bool, thinking: bool, row: int | str, tools: Tools = None
+    ) -> str:
+        given: dict[str, Any] = {"tools": list(tools)} if tools else {}
         try:
             text = self.tokenizer.apply_chat_template(
                 list(messages),
@@ -199,6 +228,7 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=prompt,
                 enable_thinking=thinking,
+                **given,
             )
         except Exception as error:  # a template is a foreign program: it may raise anything
             raise self._failed(row, str(error) or type(error).__name__) from error
@@ -209,11 +239,17 @@ class ChatTemplate:
         return Problem("template_failed", label=label("template"), template=self.name, row=row, detail=detail)
 
     def _chunks(
-        self, messages: Sequence[Message], *, prompt: bool = False, thinking: bool = True, row: int | str = "–"
+        self,
+        messages: Sequence[Message],
+        *,
+        prompt: bool = False,
+        thinking: bool = True,
+        row: int | str = "–",
+        tools: Tools = None,
     ) -> list[_Chunk]:
         """The rendering, cut where tokens must not reach across: around answers and in control tokens of messages."""
-        text = self._rendered(messages, prompt=prompt, thinking=thinking, row=row)
-        spans = self._spans(text, messages, prompt=prompt, thinking=thinking, row=row)
+        text = self._rendered(messages, prompt=prompt, thinking=thinking, row=row, tools=tools)
+        spans = self._spans(text, messages, prompt=prompt, thinking=thinking, row=row, tools=tools)
         chunks: list[_Chunk] = []
         kind: Literal["plain", "end"] = "plain"
         begun, turn, plain, cuts = 0, 0, "", [0]
@@ -243,18 +279,18 @@ class ChatTemplate:
         return [match.end() for match in self._control.finditer(text, span.start, span.end)]
 
     def _spans(
-        self, text: str, messages: Sequence[Message], *, prompt: bool, thinking: bool, row: int | str
+        self, text: str, messages: Sequence[Message], *, prompt: bool, thinking: bool, row: int | str, tools: Tools
     ) -> list[Span]:
         """The messages that `text` holds, in the order of the text; every answer is among them."""
         roles = _roles(messages)
-        shape = self._shape(roles, prompt, thinking)
+        shape = self._shape(roles, prompt, thinking, tools)
         spans = by_shape(text, messages, shape)
         if spans is not None:
-            leads = self._leads(roles, shape)
+            leads = self._leads(roles, shape, tools)
             spans = [span._replace(start=span.start - lead) for span, lead in zip(spans, leads, strict=True)]
         else:
-            spans = self._by_prompts(text, messages, shape, thinking=thinking, row=row)
-        last = max((n for n, (role, filled) in enumerate(roles) if role == "assistant" and filled), default=None)
+            spans = self._by_prompts(text, messages, shape, thinking=thinking, row=row, tools=tools)
+        last = max((n for n, (role, filled, _) in enumerate(roles) if role == "assistant" and filled), default=None)
         if spans is None or last not in (None, *shape.order):
             raise self._failed(row, {"en": "it does not show where the answers begin", "zh": "无法确定回答从何处开始"})
         return [span._replace(end=span.end + self._gap(text, span.end)) if span.answer else span for span in spans]
@@ -267,7 +303,7 @@ class ChatTemplate:
         return rest - end if self.end_token and text.startswith(self.end_token, rest) else 0
 
     def _by_prompts(
-        self, text: str, messages: Sequence[Message], shape: Shape, *, thinking: bool, row: int | str
+        self, text: str, messages: Sequence[Message], shape: Shape, *, thinking: bool, row: int | str, tools: Tools
     ) -> list[Span] | None:
         """For templates that rewrite contents (reasoning, say): an answer begins where the prompt for it ends."""
         spans: list[Span] = []
@@ -281,8 +317,8 @@ class ChatTemplate:
             if messages[index]["role"] != "assistant":
                 asked.append(position)
                 continue
-            head = self._rendered(messages[:index], prompt=True, thinking=thinking, row=row)
-            closing = self._shape(_roles(messages[:index]), True, thinking).around[-1]
+            head = self._rendered(messages[:index], prompt=True, thinking=thinking, row=row, tools=tools)
+            closing = self._shape(_roles(messages[:index]), True, thinking, tools).around[-1]
             if not text.startswith(head) or not head.endswith(closing):
                 return None
             begun, start = spans[-1].end if spans else 0, len(head)
@@ -301,17 +337,22 @@ class ChatTemplate:
             asked = []
         return spans + between(text, contents(), spans[-1].end if spans else 0, len(text) - len(shape.around[-1]))
 
-    def _shape(self, roles: Roles, prompt: bool, thinking: bool) -> Shape:
+    def _shape(self, roles: Roles, prompt: bool, thinking: bool, tools: Tools = None) -> Shape:
+        if tools or any(rest for _, _, rest in roles):
+            return self._probed(roles, prompt, thinking, tools)  # there is no end to what calls may say
         key = (roles, prompt, thinking)
         if key not in self._shapes:
             self._shapes[key] = self._probed(roles, prompt, thinking)
         return self._shapes[key]
 
-    def _probed(self, roles: Roles, prompt: bool, thinking: bool) -> Shape:
+    def _probed(self, roles: Roles, prompt: bool, thinking: bool, tools: Tools = None) -> Shape:
         # Digits only: a template may change the case of letters.
-        marks = [f"9070{index:05}0709" if filled else "" for index, (_, filled) in enumerate(roles)]
-        messages = [{"role": role, "content": mark} for (role, _), mark in zip(roles, marks, strict=True)]
-        text = self._rendered(messages, prompt=prompt, thinking=thinking, row="–")
+        marks = [f"9070{index:05}0709" if filled else "" for index, (_, filled, _) in enumerate(roles)]
+        messages: list[Any] = [
+            {"role": role, "content": mark, **(json.loads(rest) if rest else {})}
+            for (role, _, rest), mark in zip(roles, marks, strict=True)
+        ]
+        text = self._rendered(messages, prompt=prompt, thinking=thinking, row="–", tools=tools)
         order = sorted((i for i, mark in enumerate(marks) if mark and mark in text), key=lambda i: text.index(marks[i]))
         around, begun = [], 0
         for index in order:
@@ -320,7 +361,7 @@ class ChatTemplate:
             begun = start + len(marks[index])
         return Shape(tuple(order), (*around, text[begun:]))
 
-    def _leads(self, roles: Roles, shape: Shape) -> list[int]:
+    def _leads(self, roles: Roles, shape: Shape, tools: Tools = None) -> list[int]:
         """For each message of `shape`, the white space before it that the model has to write: 0 but for answers.
 
         A prompt may end before it: "Assistant:", after which the model writes " Hello".
@@ -328,7 +369,7 @@ class ChatTemplate:
         known: dict[str, int] = {}
         for index, before in zip(shape.order, shape.around, strict=False):
             if roles[index][0] == "assistant" and before not in known:
-                asked = self._shape(roles[:index], True, True).around[-1] if before[-1:].isspace() else before
+                asked = self._shape(roles[:index], True, True, tools).around[-1] if before[-1:].isspace() else before
                 rest = before.removeprefix(asked) if before.startswith(asked) else ""
                 known[before] = len(rest) if rest.isspace() else 0
         answers = [roles[index][0] == "assistant" for index in shape.order]
@@ -338,7 +379,7 @@ class ChatTemplate:
 
     def _find_end_token(self) -> str:
         """The added token that follows an answer, after the last one or else between two turns; else end of text."""
-        turn: Roles = (("user", True), ("assistant", True))
+        turn: Roles = (("user", True, ""), ("assistant", True, ""))
         shape = self._shape(turn * 2, False, True)
         first = re.compile(rf"\s*({'|'.join(map(re.escape, self._added)) or '(?!)'})")
         between = shape.around[shape.order.index(1) + 1] if 1 in shape.order else ""
@@ -349,8 +390,8 @@ class ChatTemplate:
 
     def _control_pattern(self) -> re.Pattern[str]:
         """Finds the first character of each control token's text: of tokens that only the template may write."""
-        shape = self._shape((("user", True), ("assistant", True)), True, True)
-        written = "".join(shape.around) + "".join(self._shape((("user", True),), True, True).around)
+        shape = self._shape((("user", True, ""), ("assistant", True, "")), True, True)
+        written = "".join(shape.around) + "".join(self._shape((("user", True, ""),), True, True).around)
         rests: dict[str, list[str]] = {}
         for token, special in self._added.items():
             if len(token) > 1 and (special or token in written) and not _MARKUP.fullmatch(token):
@@ -401,7 +442,13 @@ class ChatTemplate:
 
 
 def _roles(messages: Sequence[Message]) -> Roles:
-    return tuple((message["role"], bool(message["content"].strip())) for message in messages)
+    return tuple((message["role"], bool(message["content"].strip()), _rest(message)) for message in messages)
+
+
+def _rest(message: Message) -> str:
+    if len(message) == 2:
+        return ""
+    return json.dumps({key: value for key, value in message.items() if key not in ("role", "content")})
 
 
 def _added_tokens(tokenizer: "PreTrainedTokenizerBase") -> dict[str, bool]:

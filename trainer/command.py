@@ -143,8 +143,6 @@ def _share_the_cores() -> None:
     if os.getloadavg()[0] > 0.5 * (os.cpu_count() or 1):
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     _keep_freed_memory()
-    # oneDNN's kernels for 16-bit matrices, one for each shape: a step needs some 100 at a time, its own limit is 1024.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
 
 
 def _keep_freed_memory() -> None:

@@ -54,10 +54,14 @@ class Engine:
 
     def way(self, adapter: Path | None = None) -> Way:
         """How answers with `adapter` are computed. Raises Problem when it does not fit the model."""
-        if self._decoder is None or (adapter and self._low_rank(adapter) is None):
-            self.through_peft(adapter)
-            return "transformers"
-        return "graphs" if self._graphs else "lean"
+        if self.stands_beside(adapter):
+            return "graphs" if self._graphs else "lean"
+        self.through_peft(adapter)
+        return "transformers"
+
+    def stands_beside(self, adapter: Path | None) -> bool:
+        """Whether answers with `adapter` leave the base as it is, so that others may come between their tokens."""
+        return self._decoder is not None and (adapter is None or self._low_rank(adapter) is not None)
 
     def answer(
         self, prompt_ids: list[int], sampling: Sampling, cancel: threading.Event, adapter: Path | None = None

@@ -45,26 +45,50 @@ def reply(
     cancel: threading.Event | None = None,
     skip_special_tokens: bool = True,
 ) -> Generator[str | Finish, None, None]:
-    """Text in whole characters, as soon as it is certain, then one Finish.
+    """Text in whole characters, as soon as it is certain, then one Finish, whose times are those of this reply's work:
+    what happens between two parts, another reply say, does not count.
 
     Raises Problem chat_too_long when the prompt leaves no room for an answer, chat_not_finite when the
     model computes no numbers.
     """
     cancel = cancel or threading.Event()
+    watch, first_token_s, tokens = Stopwatch(), None, 0
+    if cancel.is_set():  # before an adapter is put on for nothing
+        yield Finish("cancelled", 0, len(prompt_ids), watch.seconds(), None)
+        return
     text = Detokenizer(tokenizer, skip_special_tokens)
-    started, first_token_s, tokens = time.perf_counter(), None, 0
     answer = engine.answer(prompt_ids, sampling, cancel, adapter)
     reason: FinishReason = answer.room_reason
     for token_id in answer:
-        first_token_s = first_token_s or time.perf_counter() - started
+        first_token_s = first_token_s or watch.seconds()
         if token_id in stop_token_ids:
             reason = "stop"
             break
         tokens += 1
         if new := text.push(token_id):
+            watch.stop()
             yield new
+            watch.go_on()
     if cancel.is_set() and reason != "stop":
         reason = "cancelled"
+    finish = Finish(reason, tokens, len(prompt_ids), watch.seconds(), first_token_s)
     if rest := text.end():
         yield rest
-    yield Finish(reason, tokens, len(prompt_ids), time.perf_counter() - started, first_token_s)
+    yield finish
+
+
+class Stopwatch:
+    """Runs from the beginning."""
+
+    def __init__(self) -> None:
+        self._before, self._since = 0.0, time.perf_counter()
+
+    def stop(self) -> None:
+        self._before += time.perf_counter() - self._since
+
+    def go_on(self) -> None:
+        self._since = time.perf_counter()
+
+    def seconds(self) -> float:
+        """So far, while it runs."""
+        return self._before + time.perf_counter() - self._since

@@ -69,6 +69,12 @@ def check_adapter_folder(path: str | Path, label: Text = ADAPTER_LABEL) -> Path:
     return folder
 
 
+def is_whole_model(path: str | Path) -> bool:
+    """Whether the folder `path` holds a model of its own, as full fine-tuning writes it, and no adapter."""
+    folder = Path(path).expanduser()
+    return (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
+
+
 def describe(path: str | Path) -> ModelInfo:
     """What a list shows of the model `path`. Raises Problem when it is no model."""
     folder = check_model_folder(path)

@@ -28,9 +28,9 @@ MOST_THREADS = 4
 # What a pass may use of the memory that is free before it: the allocator loses some to fragments.
 SHARE_OF_FREE_MEMORY = 0.85
 
-# oneDNN, which multiplies 16-bit matrices on a processor, keeps half a MiB for every number of rows that it has met,
-# of which its cache bounds three fifths. With samples padded to a multiple of this, 120 steps of the Alpaca workload
-# have 75 such numbers instead of 474.
+# oneDNN, which multiplies 16-bit matrices on a processor, keeps half a MiB for every shape that it has met; its own
+# limit bounds three fifths of that. With samples and labels padded to a multiple of this, 60 steps on the bundled chats
+# have 446 shapes instead of 2642, and take 0.05 GiB more from the 20th step on instead of 0.34.
 PADDING_OF_16_BIT = 16
 
 Groups = list[list[Sample]]

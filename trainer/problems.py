@@ -564,6 +564,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{waiting} requests are waiting already. Try again in {seconds} s.",
         "已有 {waiting} 个请求在排队。请 {seconds} 秒后再试。",
     ),
+    "serve_ending": (
+        "The server is being shut down. Ask again when it is back.",
+        "服务正在关闭。请在它恢复后再试。",
+    ),
     "serve_body_large": (
         "The request is larger than {limit} bytes. Shorten it.",
         "请求超过 {limit} 字节。请缩短。",
@@ -630,6 +634,22 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "remote_lost": (
         "The connection to {url} broke off while it answered ({detail}). What has come so far is kept.",
         "{url} 应答时连接中断（{detail}）。已收到的内容仍保留。",
+    ),
+    "chat_column_model": (
+        "{path} is a model of its own, not a LoRA checkpoint: it cannot stand beside the loaded one. Load it as the model.",
+        "{path} 本身就是完整的模型，不是 LoRA 检查点，不能与已加载的模型并排比较。请把它作为模型加载。",
+    ),
+    "tools_not_list": (
+        '{label}: got {value}. Write a JSON list of tools: [{{"name": …, "description": …, "parameters": …}}].',
+        '{label}：给出的是 {value}。请填写工具的 JSON 列表：[{{"name": …, "description": …, "parameters": …}}]。',
+    ),
+    "tools_wrong": (
+        "{label}: tool {number} ({value}) lacks {wanted}. Correct it.",
+        "{label}：第 {number} 个工具（{value}）缺少{wanted}。请改正。",
+    ),
+    "tools_unsupported": (
+        "{label}: the chat template {template} knows no tools. Empty the list, or choose a template or a model that does.",
+        "{label}：对话模板 {template} 不支持工具。请清空列表，或换用支持工具的模板或模型。",
     ),
     "export_nothing": (
         "Nothing to export: no checkpoint is chosen, and {path} has data type {dtype} already. "

@@ -6,12 +6,14 @@ HTTP only: a request is checked by serve_request, answered by serve_worker's thr
 import asyncio
 import hmac
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
@@ -24,12 +26,27 @@ from trainer.listener import LOOPBACK
 from trainer.problems import Language, Problem, quoted
 from trainer.serve_reply import Completion, Reply
 from trainer.serve_worker import Worker
+from trainer.tool_calls import Call
 
 # A context of 256k tokens, each character of it escaped.
 MOST_BODY_BYTES = 8 * 2**20
 _PUBLIC = "/health"
 
 Result = TypeVar("Result")
+
+
+class Uvicorn(uvicorn.Server):
+    """Replies in the making are told that the server ends, where uvicorn would wait for them and then log an error."""
+
+    def __init__(self, application: ASGIApp, worker: Worker) -> None:
+        super().__init__(
+            uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        )
+        self._worker = worker
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._worker.end()
+        await super().shutdown(sockets)
 
 
 class Server:
@@ -148,26 +165,35 @@ class EventStream(StreamingResponse):
 
 
 async def _whole(asked: serve_request.ChatRequest, parts: "asyncio.Queue[Any]") -> dict[str, Any]:
-    texts = []
-    while isinstance(part := await parts.get(), str):
-        texts.append(part)
+    texts: list[str] = []
+    calls: list[Call] = []
+    while isinstance(part := await parts.get(), str | list):
+        if isinstance(part, str):
+            texts.append(part)
+        else:
+            calls = part
     if isinstance(part, Problem):
         raise part
-    return Completion(asked).whole("".join(texts), part)
+    return Completion(asked).whole("".join(texts), calls, part)
 
 
 async def _events(
     asked: serve_request.ChatRequest, first: Any, parts: "asyncio.Queue[Any]", language: Language
 ) -> AsyncIterator[bytes]:
     completion, part = Completion(asked), first
+    calls: list[Call] = []
     yield _event(completion.chunk({"role": "assistant", "content": ""}))
-    while isinstance(part, str):
-        yield _event(completion.chunk({"content": part}))
+    while isinstance(part, str | list):
+        if isinstance(part, str):
+            yield _event(completion.chunk({"content": part}))
+        else:
+            calls = part
+            yield _event(completion.calls_chunk(calls))
         part = await parts.get()
     if isinstance(part, Problem):
         yield _event(serve_reply.error(part, language)[1])
         return
-    yield _event(completion.chunk({}, part))
+    yield _event(completion.chunk({}, serve_reply.finish_reason(part, calls)))
     if asked.include_usage:
         yield _event(completion.usage_chunk(part))
     yield b"data: [DONE]\n\n"

@@ -3,16 +3,19 @@
 Light: torch is the model's.
 """
 
+import json
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.held_calls import HeldCalls
 from trainer.problems import Language, Problem
 from trainer.serve_request import ChatRequest
 from trainer.serve_worker import Job
 from trainer.stop_strings import StopStrings
+from trainer.tool_calls import Call
 
 if TYPE_CHECKING:
     from trainer.chat_model import ChatModel
@@ -32,6 +35,7 @@ _STATUS: dict[str, tuple[int, str]] = {
     "chat_not_finite": (500, "server_error"),
     "python_error": (500, "server_error"),
     "chat_out_of_memory": (503, "server_error"),
+    "serve_ending": (503, "server_error"),
 }
 # Codes that clients of OpenAI's look for.
 _CODES = {
@@ -43,7 +47,10 @@ _CODES = {
 
 
 class Reply(Job):
-    """Tells the parts of a reply in the model's thread: texts, then one Finish, or a Problem wherever it failed."""
+    """Tells the parts of a reply in the model's thread: texts, a list of calls if it ends with some, one Finish.
+
+    A Problem takes the place of what is left wherever it fails.
+    """
 
     def __init__(self, request: ChatRequest, adapter: Path | None, tell: Callable[[Any], None]) -> None:
         super().__init__()
@@ -51,23 +58,35 @@ class Reply(Job):
 
     def run(self, model: "ChatModel") -> None:
         asked, stops = self.request, StopStrings(self.request.stop)
-        model.use_adapter(self._adapter)
+        held = HeldCalls() if asked.tools else None
         reply = model.reply(
             asked.messages,
             asked.sampling,
             self.cancel,
+            adapter=self._adapter,
+            tools=asked.tools,
             enable_thinking=asked.enable_thinking,
             skip_special_tokens=asked.skip_special_tokens,
         )
         for part in reply:
-            if not isinstance(part, str):
-                if rest := stops.end():
-                    self._tell(rest)
-                self._tell(part)
-            elif text := stops.push(part):
-                self._tell(text)
+            text = stops.push(part) if isinstance(part, str) else stops.end()
+            self._say(held.push(text) if held else text)
             if stops.met:
                 self.cancel.set()  # the reply comes to its Finish
+            if isinstance(part, str):
+                continue
+            if part.reason == "cancelled" and not stops.met:  # nobody reads on, unless the server ends
+                raise Problem("serve_ending")
+            if held:
+                rest, calls = held.end()
+                self._say(rest)
+                if calls:
+                    self._tell(calls)
+            self._tell(part)
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._tell(text)
 
     def failed(self, problem: Problem) -> None:
         self._tell(problem)
@@ -80,14 +99,18 @@ class Completion:
         self._request = request
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
 
-    def whole(self, text: str, finish: "Finish") -> Shape:
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(finish)}
+    def whole(self, text: str, calls: list[Call], finish: "Finish") -> Shape:
+        message: Shape = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text.strip() or None, "tool_calls": _calls(calls)}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason(finish, calls)}
         return {**self._head, "object": "chat.completion", "choices": [choice], "usage": usage(finish)}
 
-    def chunk(self, delta: Shape, finish: "Finish | None" = None) -> Shape:
-        reason = finish_reason(finish) if finish else None
+    def chunk(self, delta: Shape, reason: str | None = None) -> Shape:
         return self._chunk([{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}])
+
+    def calls_chunk(self, calls: list[Call]) -> Shape:
+        return self.chunk({"tool_calls": [{"index": place, **call} for place, call in enumerate(_calls(calls))]})
 
     def usage_chunk(self, finish: "Finish") -> Shape:
         return {**self._chunk([]), "usage": usage(finish)}
@@ -97,9 +120,21 @@ class Completion:
         return {**self._head, "object": "chat.completion.chunk", "choices": choices, **usage}
 
 
-def finish_reason(finish: "Finish") -> str:
-    """A reply is cancelled here only where a stop string was met: whoever goes away reads no reason."""
-    return "length" if finish.reason in ("length", "context") else "stop"
+def finish_reason(finish: "Finish", calls: list[Call]) -> str:
+    """A reply that was cancelled has met a stop string."""
+    return "tool_calls" if calls else "length" if finish.reason in ("length", "context") else "stop"
+
+
+def _calls(calls: list[Call]) -> list[Shape]:
+    """As OpenAI has them: each with a name of its own for the answer to it, its arguments as JSON text."""
+    return [
+        {
+            "id": f"call_{secrets.token_hex(12)}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
+        }
+        for call in calls
+    ]
 
 
 def usage(finish: "Finish") -> Shape:

@@ -11,6 +11,7 @@ from typing import Any
 from trainer import sampling
 from trainer.problems import Problem, quoted
 from trainer.sampling import Sampling
+from trainer.tool_list import checked_tools
 
 Message = dict[str, Any]
 
@@ -209,13 +210,12 @@ def _tools(values: dict[str, Any]) -> list[dict[str, Any]] | None:
         raise Problem(
             "serve_unsupported", field="tool_choice", value=quoted(choice), neutral='"auto"', param="tool_choice"
         )
-    tools = _list(values.get("tools", []), "tools")
-    for place, tool in enumerate(tools):
-        function = tool.get("function") if isinstance(tool, dict) and tool.get("type") == "function" else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            needed = 'like {"type": "function", "function": {"name": …}}'
-            raise _wrong(f"tools[{place}]", tool, needed, f"形如 {needed[5:]} 的对象")
-    return tools if tools and choice == "auto" else None
+    try:
+        tools = checked_tools(values.get("tools"))
+    except Problem as problem:
+        problem.values["param"] = "tools"
+        raise
+    return tools if choice == "auto" else None
 
 
 # ---- plain values ----

@@ -106,9 +106,7 @@ def _serve(arguments: argparse.Namespace, language: Language) -> int:
     read_ahead(folder)
     print(_WORDS["loading"][language].format(model=folder), file=sys.stderr, flush=True)
 
-    import uvicorn
-
-    from trainer.serve import Server
+    from trainer.serve import Server, Uvicorn
     from trainer.serve_worker import Worker
 
     worker = Worker(lambda: _load(folder, template, [path for path in models.values() if path]))
@@ -116,10 +114,9 @@ def _serve(arguments: argparse.Namespace, language: Language) -> int:
     application = Server(worker, models, language).application(key)
     listener.listen()
     _announce(f"{listener.url}/v1", list(models), None if given else key, language)
-    config = uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has closed everything and raises it once more
-        uvicorn.Server(config).run(sockets=[listener.socket])
-    worker.close(_ENDING_S)
+    with contextlib.suppress(KeyboardInterrupt):  # it has closed everything and raises it once more
+        Uvicorn(application, worker).run(sockets=[listener.socket])
+    worker.thread.join(_ENDING_S)
     return 0
 
 

@@ -53,8 +53,10 @@ class Worker:
             raise self._failure
 
     def submit(self, job: Job) -> None:
-        """Raises Problem serve_full, with the seconds after which there may be room."""
+        """Raises Problem serve_full, with the seconds after which there may be room, or serve_ending."""
         with self._changed:
+            if self._ending:
+                raise Problem("serve_ending")
             if len(self._waiting) >= self._most_waiting:
                 raise Problem("serve_full", waiting=len(self._waiting), seconds=math.ceil(min(self._last_s, 60)))
             self._waiting.append(job)
@@ -72,15 +74,16 @@ class Worker:
         with self._changed:
             return self._running is None and not self._waiting
 
-    def close(self, timeout_s: float) -> None:
-        """Drops everything and ends the thread, in at most `timeout_s`."""
+    def end(self) -> None:
+        """Whatever runs is cancelled, whatever waits is told, and the thread ends."""
         with self._changed:
             self._ending = True
-            self._waiting.clear()
+            waiting, self._waiting = self._waiting, deque()
             if self._running is not None:
                 self._running.cancel.set()
             self._changed.notify()
-        self.thread.join(timeout_s)
+        for job in waiting:
+            job.failed(Problem("serve_ending"))
 
     def _work(self) -> None:
         try:

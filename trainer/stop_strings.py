@@ -20,7 +20,7 @@ class StopStrings:
         if found:
             self.met = True
             return text[: min(found)]
-        begun = max((_overlap(text, string) for string in self._strings), default=0)
+        begun = max((overlap(text, string) for string in self._strings), default=0)
         certain = len(text) - begun
         self._held = text[certain:]
         return text[:certain]
@@ -31,7 +31,7 @@ class StopStrings:
         return held
 
 
-def _overlap(text: str, string: str) -> int:
+def overlap(text: str, string: str) -> int:
     """The length of the longest end of `text` that `string` begins with."""
     longest = min(len(text), len(string) - 1)
     return next((length for length in range(longest, 0, -1) if string.startswith(text[-length:])), 0)

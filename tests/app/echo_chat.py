@@ -1,7 +1,8 @@
 """A chat process without a model: it speaks the protocol and answers with what it is told. Starts in no time.
 
 A message may order: "die N" ends it with exit code N, "signal N" by a signal, "slow TEXT" writes a character
-each 20 ms, "problem" fails. A model folder named "fails" cannot be loaded, one named "hangs" takes forever;
+each 20 ms, "problem" fails. Columns answer in turn, each character with the column's number after it; an adapter
+named "broken" fails. A model folder named "fails" cannot be loaded, one named "hangs" takes forever;
 an adapter named "mismatch" does not fit.
 """
 
@@ -24,7 +25,7 @@ def load(replies: Replies, request: Request, loaded: bool) -> bool:
     if name == "fails" or Path(request["adapter"] or "").name == "mismatch":
         replies.problem(Problem("chat_empty"), op="load", id=None, model_kept=loaded)
         return loaded
-    values = {"device": "echo", "dtype": "fp32", "seconds": 0, "memory_gib": 1.5}
+    values = {"device": "echo", "dtype": "fp32", "way": "lean", "seconds": 0, "memory_gib": 1.5}
     replies.send("loaded", model=request["model"], adapter=request["adapter"], **values)
     return True
 
@@ -38,15 +39,24 @@ def generate(replies: Replies, request: Request) -> None:
     if order == "problem":
         replies.problem(Problem("chat_not_finite", value="nan"), op="generate", id=request["id"], model_kept=True)
         return
-    tokens = 0
+    columns = request.get("columns")
+    running = dict.fromkeys(range(len(columns or [1])), 0)
+    for number, column in enumerate(columns or []):
+        if Path(column["adapter"] or "").name == "broken":
+            del running[number]
+            names = {"op": "generate", "id": request["id"], "column": number}
+            replies.problem(Problem("chat_not_finite", value="nan"), **names, model_kept=True)
     for character in text:
         if request["cancel"].is_set():
             break
         time.sleep(0.02 * (order == "slow"))
-        replies.send("delta", id=request["id"], text=character)
-        tokens += 1
+        for number in running:
+            shown = character + str(number) * bool(columns)
+            replies.send("delta", id=request["id"], column=number, text=shown)
+            running[number] += 1
     finish = "cancelled" if request["cancel"].is_set() else "stop"
-    replies.send("done", id=request["id"], finish=finish, tokens=tokens)
+    for number, tokens in running.items():
+        replies.send("done", id=request["id"], column=number, finish=finish, tokens=tokens)
 
 
 def main() -> None:

@@ -60,6 +60,7 @@ def test_a_model_is_loaded_asked_and_unloaded(chat: ChatProcess, model: Path) ->
     status = chat.load(model)
     assert status == chat.status
     assert (status.state, status.model, status.device, status.memory_gib) == ("ready", model, "echo", 1.5)
+    assert status.way == "lean"
     assert answer(chat, "say 你好😀") == ("你好😀", Done("stop", 3))
     assert chat.status.state == "ready"
     assert status.pid is not None
@@ -173,6 +174,50 @@ def test_a_problem_in_a_reply_is_raised_and_the_model_stays(chat: ChatProcess, m
     caught("chat_not_finite", answer, chat, "problem")
     assert chat.status.state == "ready"
     assert answer(chat, "say x")[0] == "x"
+
+
+def test_columns_come_side_by_side_each_with_its_number_and_its_end(chat: ChatProcess, model: Path) -> None:
+    chat.load(model)
+    parts = list(chat.compare(say("say abc"), [None, "/some/adapter", "relative"]))
+    assert [text for _, text in parts if isinstance(text, str)] == [
+        f"{letter}{n}" for letter in "abc" for n in range(3)
+    ]
+    assert [part for part in parts if isinstance(part[1], Done)] == [(n, Done("stop", 3)) for n in range(3)]
+    assert chat.status.state == "ready"
+    assert answer(chat, "say x")[0] == "x"
+
+
+def test_a_column_that_fails_is_a_problem_of_its_own_and_the_others_go_on(chat: ChatProcess, model: Path) -> None:
+    chat.load(model)
+    parts = list(chat.compare(say("say abc"), ["/some/broken", None]))
+    assert [number for number, part in parts if isinstance(part, Problem)] == [0]
+    assert "".join(part for _, part in parts if isinstance(part, str)) == "a1b1c1"
+    assert parts[-1] == (1, Done("stop", 3))
+    assert (chat.status.state, chat.status.problem) == ("ready", None)
+    assert [number for number, _ in chat.compare(say("say abc"), ["/some/broken"])] == [0]
+    assert chat.status.state == "ready"
+
+
+def test_stop_and_unload_end_every_column(chat: ChatProcess, model: Path) -> None:
+    chat.load(model)
+    for end in (chat.stop, chat.unload):
+        parts = chat.compare(say("slow " + "x" * 500), [None, "/some/adapter"])
+        next(parts)
+        began = time.monotonic()
+        end()
+        ends = [(number, part.finish) for number, part in parts if isinstance(part, Done)]
+        assert time.monotonic() - began < 3
+        assert ends == [(0, "cancelled"), (1, "cancelled")]
+
+
+def test_what_is_wrong_with_the_question_or_the_process_is_raised_for_all_columns(
+    chat: ChatProcess, model: Path
+) -> None:
+    chat.load(model)
+    caught("chat_not_finite", list, chat.compare(say("problem"), [None, None]))
+    assert chat.status.state == "ready"
+    caught("chat_killed", list, chat.compare(say(f"signal {int(signal.SIGKILL)}"), [None, None]))
+    assert chat.status.state == "dead"
 
 
 def test_a_bad_sampling_value_never_reaches_the_process(chat: ChatProcess, model: Path) -> None:

@@ -143,3 +143,21 @@ def test_every_word_of_the_locales_is_used() -> None:
 def test_a_missing_word_is_an_error() -> None:
     with pytest.raises(KeyError):
         Text("en")("no such word")
+
+
+@pytest.mark.parametrize("missing", [None, "quantization_package", "quantization_on_npu"])
+def test_the_quantization_control_is_there_where_models_can_be_quantized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    import gradio as gr
+
+    from app import top_bar
+    from app.chat import ChatProcess
+    from app.page import Page
+
+    monkeypatch.setattr(top_bar, "quantization_missing", lambda: missing)
+    page = Page(Text("zh"), "", tmp_path, "", tmp_path, ChatProcess(tmp_path / "chat.log"))
+    with gr.Blocks():
+        bar = top_bar.TopBar(page)
+    assert bar.fields["quantization_bit"].visible is (missing is None)
+    assert bar.fields["quantization_bit"].label == "量化等级"

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trainer.problems import Problem
@@ -26,12 +25,8 @@ class Finish:
 
 class EchoModel:
     def __init__(self) -> None:
-        self.adapter: Path | None = None
         self.asked: list[str] = []
         self.values: dict[str, Any] = {}
-
-    def use_adapter(self, folder: Path | None) -> None:
-        self.adapter = folder
 
     def reply(
         self, messages: list[dict[str, Any]], sampling: Any, cancel: threading.Event, **values: Any
@@ -46,7 +41,7 @@ class EchoModel:
             yield "half"
             raise RuntimeError("it broke")
         tokens, reason = 0, "stop"
-        for character in str(self.adapter) if order == "adapter" else text:
+        for character in str(values["adapter"]) if order == "adapter" else text:
             if cancel.is_set() or tokens >= sampling.max_new_tokens:
                 reason = "cancelled" if cancel.is_set() else "length"
                 break

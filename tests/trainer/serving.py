@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from trainer.listener import Listener
-from trainer.serve import Server
+from trainer.serve import Server, Uvicorn
 from trainer.serve_worker import MOST_WAITING, Worker
 
 KEY = "a-key"
@@ -41,7 +39,7 @@ def serving(
     worker.start()
     listener.listen()
     application = Server(worker, models, "en").application(key)
-    server = uvicorn.Server(uvicorn.Config(application, log_level="error", timeout_graceful_shutdown=1))
+    server = Uvicorn(application, worker)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.socket]}, daemon=True)
     thread.start()
     while not server.started:
@@ -49,6 +47,6 @@ def serving(
     yield Served(f"{listener.url}/v1", worker, model)
     server.should_exit = True
     thread.join(5)
-    worker.close(2)
+    worker.thread.join(5)
     listener.socket.close()
     assert not worker.thread.is_alive()

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import build_tiny_adapter, build_tiny_model
+from tests.tiny import CHATML, build_tiny_adapter, build_tiny_model, edit_json
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+WITH_TOOLS = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHATML
 TERMINAL = "import sys; from trainer.chat_terminal import run_terminal; sys.exit(run_terminal(sys.argv[1:]))"
 
 
@@ -49,8 +50,21 @@ class Process:
         self.send(request)
         return self.until(*(kinds or ("loaded", "done", "problem")))
 
-    def text(self) -> str:
-        return "".join(event["text"] for event in self.events if event["event"] == "delta")
+    def text(self, column: int = 0) -> str:
+        deltas = (event for event in self.events if event["event"] == "delta")
+        return "".join(event["text"] for event in deltas if event["column"] == column)
+
+    def compare(self, request: Any, columns: int) -> dict[int, dict[str, Any]]:
+        """Each column's last event; all the others are in `events`."""
+        self.send(request)
+        found: dict[int, dict[str, Any]] = {}
+        before: list[dict[str, Any]] = []
+        while len(found) < columns:
+            last = self.until("done", "problem")
+            before += self.events
+            found[last["column"]] = last
+        self.events = before
+        return found
 
     def close(self) -> int:
         assert self._process.stdin is not None
@@ -68,7 +82,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build_tiny_model(root / name, layers=4, max_positions=4096, seed=len(name))
     for number in (1, 2):
         build_tiny_adapter(root / f"adapter-{number}", root / "model", seed=number)
+    build_tiny_adapter(root / "patterned", root / "model", seed=3)
+    edit_json(root / "patterned" / "adapter_config.json", alpha_pattern={"q_proj": 16})  # what only peft knows to do
     build_tiny_model(root / "wide", hidden_size=128)
+    build_tiny_model(root / "long", layers=8, hidden_size=256, max_positions=10**5)
+    build_tiny_model(root / "with-tools", layers=4, max_positions=4096, chat_template=WITH_TOOLS)
     build_tiny_adapter(root / "adapter-of-wide", root / "wide")
     build_tiny_model(root / "mute", chat_template=None)
     return root
@@ -94,9 +112,10 @@ def test_stages_come_before_the_loaded_model(process: Process, folder: Path) -> 
     assert process.ask(generate())["code"] == "chat_not_loaded"
     assert [event.get("stage") for event in process.events] == ["starting"]
     loaded = process.ask(load(folder, "adapter-1"))
-    assert [event["stage"] for event in process.events] == ["loading_model", "loading_adapter"]
+    assert [event["stage"] for event in process.events] == ["loading_model", "preparing", "loading_adapter"]
     assert loaded["event"] == "loaded"
     assert (loaded["model"], loaded["adapter"]) == (str(folder / "model"), str(folder / "adapter-1"))
+    assert loaded["way"] == "lean"
     assert loaded["memory_gib"] > 0
     assert loaded["seconds"] >= 0
 
@@ -159,12 +178,128 @@ def test_stop_ends_a_reply_within_200_ms_also_when_it_is_sent_at_once(process: P
     assert process.ask(generate(max_new_tokens=5))["finish"] != "cancelled"
 
 
+def test_stop_ends_a_long_prompt_within_200_ms(process: Process, folder: Path) -> None:
+    process.ask(load(folder, model="long"))
+    took: list[float] = []
+    for _ in range(3):  # the least: other programs take the processor too
+        process.send(generate("今天天气很好 " * 5000, max_new_tokens=40))
+        time.sleep(0.3)
+        began = time.monotonic()
+        done = process.ask({"op": "stop"}, "done")
+        took.append(time.monotonic() - began)
+        assert (done["finish"], done["tokens"], done["first_token_s"]) == ("cancelled", 0, None)
+    assert min(took) < 0.2, took
+
+
+def columns(folder: Path, *names: str | None) -> list[dict[str, Any]]:
+    return [{"adapter": name and str(folder / name)} for name in names]
+
+
+def test_columns_are_written_in_turn_and_say_what_each_says_alone(process: Process, folder: Path) -> None:
+    alone = []
+    for adapter in (None, "adapter-1", "adapter-2"):
+        process.ask(load(folder, adapter))
+        process.ask(generate(seed=5, temperature=1.0))
+        alone.append(process.text())
+    asked = columns(folder, None, "adapter-1", "adapter-2")
+    done = process.compare(generate(seed=5, temperature=1.0, columns=asked), 3)
+    assert [process.text(number) for number in range(3)] == alone
+    assert len(set(alone)) == 3
+    order = [event["column"] for event in process.events]
+    assert order[:6] == [0, 1, 2, 0, 1, 2]
+    for number in range(3):
+        assert done[number]["event"] == "done"
+        assert done[number]["tokens_per_second"] > 0
+        assert 0 < done[number]["first_token_s"] <= done[number]["seconds"]
+
+
+def test_a_columns_numbers_are_of_its_own_work(process: Process, folder: Path) -> None:
+    process.ask(load(folder, model="long"))
+    how = {"max_new_tokens": 150, "columns": columns(folder, None, None, None)}
+    began = time.monotonic()
+    done = process.compare(generate(**how), 3)
+    assert sum(done[number]["seconds"] for number in range(3)) <= time.monotonic() - began
+
+
+def test_adapters_that_need_peft_come_one_after_the_other(process: Process, folder: Path) -> None:
+    process.ask(load(folder))
+    asked = columns(folder, "patterned", None, "adapter-1")
+    done = process.compare(generate(columns=asked), 3)
+    assert [done[number]["event"] for number in range(3)] == ["done"] * 3
+    order = [event["column"] for event in process.events]
+    assert order[:4] == [1, 2, 1, 2]
+    assert order.index(0) > max(place for place, column in enumerate(order) if column)
+    texts = [process.text(number) for number in range(3)]
+    for number, adapter in enumerate(("patterned", None, "adapter-1")):
+        assert process.ask(load(folder, adapter))["way"] == ("transformers" if adapter == "patterned" else "lean")
+        process.ask(generate())
+        assert process.text() == texts[number]
+
+
+def test_a_column_that_fails_is_a_problem_of_this_column_alone(process: Process, folder: Path) -> None:
+    process.ask(load(folder))
+    process.ask(generate())
+    text = process.text()
+    for bad, code in (
+        ("adapter-of-wide", "adapter_mismatch"),
+        ("nowhere", "model_not_found"),
+        ("other", "chat_column_model"),
+    ):
+        done = process.compare(generate(columns=columns(folder, bad, None)), 2)
+        assert (done[0]["event"], done[0]["code"], done[0]["model_kept"]) == ("problem", code, True)
+        assert process.text(1) == text
+
+
+def test_stop_ends_all_columns_also_those_that_have_not_begun(process: Process, folder: Path) -> None:
+    process.ask(load(folder))
+    asked = columns(folder, None, "adapter-1", "patterned")
+    process.send(generate(max_new_tokens=4000, columns=asked))
+    process.until("delta")
+    began = time.monotonic()
+    done = process.compare({"op": "stop"}, 3)
+    assert time.monotonic() - began < 0.4
+    assert {event["finish"] for event in done.values()} == {"cancelled"}
+    assert done[2]["tokens"] == 0
+
+
+TOOL = {
+    "name": "get_weather",
+    "description": "",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
+def test_tools_go_through_the_template_or_are_refused(process: Process, folder: Path) -> None:
+    process.ask(load(folder))
+    assert process.ask(generate(tools=[TOOL]))["code"] == "tools_unsupported"
+    assert process.ask(generate(tools=[]))["event"] == "done"
+    process.ask(load(folder, model="with-tools"))
+    without = process.ask(generate(max_new_tokens=3))["prompt_tokens"]
+    assert process.ask(generate(max_new_tokens=3, tools=[TOOL]))["prompt_tokens"] > without + 20
+    assert process.ask(generate(tools=[{"nome": "x"}]))["code"] == "tools_wrong"
+    assert process.ask(generate(tools="x"))["code"] == "tools_not_list"
+
+
+def test_calls_and_what_tools_gave_back_are_part_of_a_conversation(process: Process, folder: Path) -> None:
+    process.ask(load(folder, model="with-tools"))
+    call = {"id": "1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "北京"}'}}
+    history = [
+        {"role": "user", "content": "天气？"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "observation", "content": "晴", "tool_call_id": "1"},
+    ]
+    assert process.ask(generate(messages=history, tools=[TOOL]))["event"] == "done"
+
+
 @pytest.mark.parametrize(
     ("request_line", "code"),
     [("{", "chat_protocol"), ("[]", "chat_protocol"), ('{"op": "fly"}', "chat_protocol"), ('{"op": ["load"]}', "chat_protocol"),
      (generate(messages="hello"), "chat_protocol"), (generate(messages=[1]), "chat_protocol"),
      (generate(messages=[{"role": "user", "content": ["x"]}]), "chat_protocol"), (generate(messages=[]), "chat_empty"),
-     (generate(" \n"), "chat_empty"), (generate(temperature=-1), "setting_range"), (generate("你好" * 5000), "chat_too_long"),
+     (generate(" \n"), "chat_empty"), (generate(temperature=-1), "setting_range"),
+     (generate(columns=[]), "chat_protocol"), (generate(columns=[{"adapter": None}] * 4), "chat_protocol"),
+     (generate(columns=[{}]), "chat_protocol"), (generate(columns=[{"adapter": 1}]), "chat_protocol"),
+     (generate(messages=[{"role": "assistant", "tool_calls": [{}]}, {"role": "user", "content": "x"}]), "chat_protocol"), (generate("你好" * 5000), "chat_too_long"),
      ({"op": "load"}, "model_missing"), ({"op": "load", "model": "/no/such"}, "model_not_found"),
      ({"op": "load", "model": 5}, "model_not_found")],
 )  # fmt: skip

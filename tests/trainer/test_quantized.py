@@ -249,8 +249,6 @@ def test_a_gpu_holds_the_quantized_weights_and_trains_on_them(folder: Path, tmp_
     build_tiny_model(root, hidden_size=1024, layers=4)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
-    model = model_to_train(settings(folder, tmp_path, quantization_bit=bits), None, "bf16", current().torch_device)
-    del model
     model = load_model(root, torch.bfloat16, current().torch_device, bits)
     layers = quantized_layers(model)
     packed = sum(layer.in_features * layer.out_features for layer in layers) * bits / 8

@@ -74,7 +74,10 @@ def test_a_run_without_better_evaluations_is_completed_early_with_its_best_weigh
     assert (end["outcome"], end["code"], end["evaluations"]) == ("completed", "stopped_early", 2)
     assert end["step"] == best + 2 * SETTINGS["eval_steps"] < SETTINGS["max_steps"]
     assert end["result_step"] == best
-    assert best % SETTINGS["save_steps"], "only its being the best has saved it"
+    saved = {event["step"] for event in read_events(whole / run_folder.EVENTS)[0] if event["event"] == "saved"}
+    lowest = [step for step in losses if losses[step] == min(loss for other, loss in losses.items() if other <= step)]
+    assert saved.issuperset(lowest)
+    assert any(step % SETTINGS["save_steps"] for step in lowest), "saved for nothing but being the best so far"
     assert [run_folder.step_of(path) for path in run_folder.checkpoints(whole)] == [best, end["step"]]
     adapter = (whole / "adapter_model.safetensors").read_bytes()
     assert adapter == (whole / f"checkpoint-{best}/adapter_model.safetensors").read_bytes()

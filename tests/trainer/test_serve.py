@@ -1,5 +1,6 @@
 """`tunedesk serve` as its users have it: the command, a tiny model, and the official `openai` client."""
 
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import openai
 import pytest
 
 from tests.tiny import build_hollow_adapter, build_hollow_model, build_tiny_adapter, build_tiny_model
+from tests.trainer.scripted import build_scripted_model
 from tests.trainer.serving import KEY, serving
 
 ROOT = Path(__file__).parents[2]
@@ -203,6 +205,48 @@ def test_a_second_turn_computes_its_new_tokens_alone(folder: Path, monkeypatch: 
             assert computed[0] < 0.3 * first.usage.prompt_tokens
 
 
+WITH_TOOLS = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PIECES = ["Let me look.", '<tool_call>\n{"name": "weather", ', '"arguments": {"city": "北京"}}', "\n</tool_call>"]
+WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.slow
+def test_a_tool_is_called_and_its_answer_taken(tmp_path: Path) -> None:
+    from trainer import chat_model
+
+    folder = build_scripted_model(tmp_path / "model", PIECES, WITH_TOOLS)
+    model = chat_model.load(None, folder, None, on_stage=lambda stage: None)
+    with serving(model, {"base": None}) as served:
+        client: Any = openai.OpenAI(base_url=served.url, api_key=KEY, max_retries=0)
+        first = ask(client, "base", tools=[WEATHER])
+        (choice,) = first.choices
+        (call,) = choice.message.tool_calls
+        assert (choice.finish_reason, choice.message.content) == ("tool_calls", "Let me look.")
+        assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "北京"})
+        found = [chunk.choices[0] for chunk in ask(client, "base", tools=[WEATHER], stream=True)]
+        assert "".join(choice.delta.content or "" for choice in found) == "Let me look."
+        (streamed,) = [choice.delta.tool_calls[0] for choice in found if choice.delta.tool_calls]
+        assert json.loads(streamed.function.arguments) == {"city": "北京"}
+        assert found[-1].finish_reason == "tool_calls"
+        answered = [USER, choice.message, {"role": "tool", "tool_call_id": call.id, "content": "晴"}]
+        second = ask(client, "base", tools=[WEATHER], messages=answered)
+        assert second.usage.prompt_tokens > first.usage.prompt_tokens
+        untold = ask(client, "base").choices[0]
+        assert (untold.message.content, untold.finish_reason) == ("".join(PIECES), "stop")
+
+
+@pytest.mark.slow
+def test_tools_for_a_template_without_them_are_refused(running: Running) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(running.client(), tools=[WEATHER])
+    assert caught.value.code == "tools_unsupported"
+
+
 @pytest.mark.slow
 def test_it_ends_while_a_reply_is_written(folder: Path) -> None:
     process = start("--model", str(folder / "tiny-base"), TUNEDESK_API_KEY=" from-the-environment\n")
@@ -215,6 +259,22 @@ def test_it_ends_while_a_reply_is_written(folder: Path) -> None:
     next(iter(stream))
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_while_it_loads(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "serve", "--port", "0", "--model", str(folder / "tiny-base")],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    process.stderr.readline()  # Loading …
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    output, errors = process.communicate(timeout=10)
+    assert time.monotonic() - began < 2
+    assert (process.returncode, output, errors) == (130, "", "")
 
 
 @pytest.mark.parametrize(

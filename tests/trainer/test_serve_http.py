@@ -224,6 +224,36 @@ def test_a_stop_string_ends_the_reply_and_is_not_shown(served: Served) -> None:
     assert answer["usage"]["completion_tokens"] <= 3
 
 
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "北京"}}\n</tool_call>'
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def test_a_call_of_a_tool_is_given_as_openai_gives_it(served: Served) -> None:
+    (choice,) = post(served, body(f"say Let me look.\n{CALL}", tools=TOOLS)).json()["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Let me look.", "tool_calls")
+    assert (call["type"], call["function"]) == ("function", {"name": "weather", "arguments": '{"city": "北京"}'})
+    assert call["id"].startswith("call_")
+    (choice,) = post(served, body(f"say {CALL}{CALL}", tools=TOOLS)).json()["choices"]
+    assert (choice["message"]["content"], len(choice["message"]["tool_calls"])) == (None, 2)
+    assert [tool["function"]["name"] for tool in served.model.values["tools"]] == ["weather"]
+
+
+def test_a_streamed_call_comes_whole_after_what_was_said_before_it(served: Served) -> None:
+    found = [event["choices"][0] for event in events(post(served, body(f"say Look: {CALL}", tools=TOOLS, stream=True)))]
+    assert [choice["delta"].get("content") for choice in found[1:7]] == list("Look: ")
+    (call,) = found[7]["delta"]["tool_calls"]
+    assert (call["index"], call["function"]["arguments"]) == (0, '{"city": "北京"}')
+    assert (found[8]["delta"], found[8]["finish_reason"], len(found)) == ({}, "tool_calls", 9)
+
+
+def test_what_is_no_call_stays_text(served: Served) -> None:
+    for text, tools in ((CALL, None), ("<tool_call>{broken", TOOLS), ('{"a": 1}', TOOLS), ("1 < 2 <tool", TOOLS)):
+        (choice,) = post(served, body(f"say {text}", tools=tools)).json()["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (text, "stop")
+        assert "tool_calls" not in choice["message"]
+
+
 def test_max_tokens_ends_with_length(served: Served) -> None:
     for field in ("max_tokens", "max_completion_tokens"):
         answer = post(served, body("say hello", **{field: 2})).json()
@@ -296,6 +326,19 @@ def test_a_client_that_goes_away_while_it_waits_is_never_answered(served: Served
     first.close()
     served.settle(2)
     assert len(served.model.asked) == 1
+
+
+def test_a_server_that_ends_tells_those_who_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(EchoModel(), MODELS) as served:
+        clients = [Client(served, body("slow " + "x" * 1000, stream=stream)) for stream in (True, False, True)]
+        assert b"200" in clients[0].socket.recv(20)
+        until(lambda: len(served.worker._waiting) == 2)
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.5
+    answers = [client.socket.makefile("rb").read() for client in clients]
+    assert all(b"The server is being shut down" in answer for answer in answers)
+    assert [answer.startswith(b"HTTP/1.1 503") for answer in answers] == [False, True, True]
+    assert caplog.text == ""
 
 
 def test_values_reach_the_model(served: Served) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from trainer.held_calls import HeldCalls
 from trainer.problems import Problem
 from trainer.serve_request import ChatRequest, parse
 from trainer.stop_strings import StopStrings
@@ -54,7 +55,7 @@ def test_fields_that_ask_for_nothing_are_accepted(values: dict[str, Any]) -> Non
      ({"chat_template_kwargs": {"other": 1}}, "serve_field", "chat_template_kwargs"),
      ({"model": 5}, "setting_not_text", "model"), ({"model": None}, "setting_missing", "model"),
      ({"model": "gone"}, "serve_model_unknown", "model"),
-     ({"tools": {}}, "serve_field", "tools"), ({"tools": [{"type": "function"}]}, "serve_field", "tools"),
+     ({"tools": {}}, "tools_not_list", "tools"), ({"tools": [{"type": "function"}]}, "tools_wrong", "tools"),
      ({"messages": []}, "setting_missing", "messages"), ({"messages": "hi"}, "serve_field", "messages"),
      ({"messages": ["hi"]}, "serve_field", "messages"),
      ({"messages": [{"role": "robot", "content": "x"}]}, "serve_field", "messages"),
@@ -107,3 +108,24 @@ def test_stop_strings_cut_where_searching_the_whole_text_cuts(stops: list[str]) 
                 break
         shown += cut.end()
         assert shown == (text[: min(places)] if text and places else text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "names"),
+    [("plain <b>text</b> [1] {2}", "plain <b>text</b> [1] {2}", []), ("", "", []), ("  \n", "  \n", []),
+     ('a <tool_call>{"name": "f"}</tool_call> b', "a b", ["f"]),
+     ('<think>{"name": "f"}</think>\n\n{"name": "g", "parameters": {}}', '<think>{"name": "f"}</think>', ["g"]),
+     ('[TOOL_CALLS][{"name": "f", "arguments": {}}, {"name": "g"}]', "", ["f", "g"]),
+     ('<|python_tag|>{"name": "f", "parameters": {}}', "", ["f"]), ('{"answer": 42}', '{"answer": 42}', []),
+     ("x <tool_call>{", "x <tool_call>{", []), ("1 <tool", "1 <tool", [])],
+)  # fmt: skip
+def test_what_is_said_besides_calls_passes_whatever_the_pieces(text: str, said: str, names: list[str]) -> None:
+    for size in (1, 2, 3, 7, 1000):
+        held = HeldCalls()
+        passed = [held.push(text[place : place + size]) for place in range(0, len(text), size)]
+        rest, calls = held.end()
+        assert "".join(passed) + rest == said
+        assert [call.name for call in calls] == names
+        assert not any("<tool_call>" in piece for piece in passed)
+    held = HeldCalls()
+    assert "".join(held.push(letter) for letter in "Good morning, how are you") == "Good morning, how are you"
