@@ -214,7 +214,7 @@ class ChatProcess:
             if self._status.state != "ready" or self._worker is None:
                 raise Problem("chat_not_loaded")
             self._replies += 1
-            self._reply = reply = _Reply(self._replies, columns and len(columns))
+            self._reply = reply = _Reply(self._replies, None if columns is None else len(columns))
             self._status = replace(self._status, state="generating", problem=None)
             request = {**values, "op": "generate", "id": reply.id, "messages": messages}
             self._worker.send(request | ({} if columns is None else {"columns": columns}))

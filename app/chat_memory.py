@@ -7,6 +7,7 @@ from app import runs
 from app.chat import Status
 from app.devices import devices
 from app.text import Text
+from trainer.accelerators import accelerators
 from trainer.estimate import GIB, PROGRAM_GIB, RESERVED_GIB, Hardware
 from trainer.launch import Launch
 from trainer.model_folder import check_model_folder
@@ -45,7 +46,8 @@ def shortage(model: str | Path, adapter: str | Path | None, dtype: str, status: 
     kind = devices().compute_types[0] if dtype == "auto" else dtype
     if status.state in ("ready", "generating") and status.model == folder.absolute() and status.dtype == kind:
         return None
-    machine = Hardware.of(Launch(devices=_first()))
+    # The chat process takes the first device that it sees.
+    machine = Hardware.of(Launch(devices=tuple(one.index for one in accelerators()[:1])))
     place = "cpu" if machine.kind == "cpu" else "other"
     needed = weight_bytes(tensors(folder), ELEMENT[kind]) / GIB + PROGRAM_GIB[place] + RESERVED_GIB[place]
     if adapter and (Path(adapter) / "adapter_model.safetensors").is_file():
@@ -57,13 +59,6 @@ def shortage(model: str | Path, adapter: str | Path | None, dtype: str, status: 
     step = run.last("step") if run else None
     return Shortage(needed, free, machine.whole_gib, machine.name, run.name if run else "",
                     step.get("memory_gib") if step else None)  # fmt: skip
-
-
-def _first() -> tuple[str, ...]:
-    """The device that the chat process takes: the first that it sees."""
-    from trainer.accelerators import accelerators
-
-    return tuple(one.index for one in accelerators()[:1])
 
 
 def _gib(value: float) -> str:

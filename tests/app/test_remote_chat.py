@@ -390,11 +390,18 @@ def test_a_redirect_is_told_not_followed(odd: OddServer) -> None:
      (["data: {\"choices\": [5]}\n\n"], "remote_broken"), ([event(delta={"content": 5})], "remote_broken"),
      ([event(delta={"tool_calls": [7]})], "remote_broken"), (["data: \xff\n\n".encode("latin-1")], "remote_broken"),
      ([text_event("a"), 'data: {"error": {"message": "boom"}}\n\n'], "remote_failed"),
-     (["data: " + "x" * 5_000_000], "remote_broken"), ([], "remote_lost")],
+     ([], "remote_lost")],
 )  # fmt: skip
 def test_a_stream_that_goes_wrong_is_said(odd: OddServer, pieces: list[str], code: str) -> None:
     odd.streams(*pieces)
     caught(lambda: answer(RemoteChat(odd.url)), code)
+
+
+def test_a_line_and_a_list_without_end_are_left(odd: OddServer) -> None:
+    odd.streams("data: ")
+    odd.forever = b"x" * 65536
+    caught(lambda: answer(RemoteChat(odd.url)), "remote_broken", "bytes")
+    caught(RemoteChat(odd.url).models, "remote_broken", "bytes")
 
 
 def test_an_answer_that_is_no_stream_is_said(odd: OddServer) -> None:
