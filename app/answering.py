@@ -48,6 +48,8 @@ class Answers:
         if isinstance(part, str):
             self.texts[column.number] = self.texts.get(column.number, "") + part
         elif isinstance(part, Done):
+            if part.finish == "cancelled" and not self.texts.get(column.number):
+                return  # stopped before its first word: it was not asked
             self.texts.setdefault(column.number, "")
             self.numbers[column.number] = conversation.numbers(part, column.who)
         else:
@@ -94,7 +96,7 @@ def ask_process(
         return
     held = str(chat.status.model or "")
     columns = [None if checkpoint in ("", held) else checkpoint for checkpoint, _ in asked]
-    yield from chat.compare([messages for _, messages in asked], columns, **values)
+    yield from chat.compare(asked[0][1], columns, [messages for _, messages in asked], **values)
 
 
 def ask_server(server: RemoteChat, asked: Sequence[tuple[str, list[Message]]], values: dict[str, Any]) -> Parts:

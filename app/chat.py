@@ -133,15 +133,22 @@ class ChatProcess:
             yield part
 
     def compare(
-        self, messages: list[dict[str, Any]], columns: Sequence[str | Path | None], **values: Any
+        self,
+        messages: list[dict[str, Any]],
+        columns: Sequence[str | Path | None],
+        conversations: Sequence[list[dict[str, Any]]] | None = None,
+        **values: Any,
     ) -> Generator[tuple[int, str | Done | Problem], None, None]:
         """One to three answers to one question, each with the number of its column: texts, then a Done, or a Problem
         of this column alone. They come side by side where the model can, else one after the other.
 
-        `columns`: adapters on the loaded base, None for the base alone. `values`, closing and the Problems that are
+        `columns`: adapters on the loaded base, None for the base alone. `conversations`: of each column, where each goes
+        on with its own answers; else `messages` are those of all. `values`, closing and the Problems that are
         raised, which end all columns: as `generate`.
         """
-        asked = [{"adapter": str(Path(column).absolute()) if column else None} for column in columns]
+        asked: list[dict[str, Any]] = [{"adapter": str(Path(one).absolute()) if one else None} for one in columns]
+        for column, own in zip(asked, conversations or (), strict=False):
+            column["messages"] = own
         yield from self._stream(messages, asked, values)
 
     def _stream(

@@ -37,7 +37,9 @@ class Shortage:
         return said + text("memory.else")
 
 
-def shortage(model: str | Path, adapter: str | Path | None, dtype: str, status: Status, runs_dir: Path) -> Shortage | None:
+def shortage(
+    model: str | Path, adapter: str | Path | None, dtype: str, status: Status, runs_dir: Path
+) -> Shortage | None:
     """None when the model fits, or is loaded already. Raises Problem or OSError for a folder that is no model.
 
     What the chat process holds counts as free: it ends before another model is loaded.
@@ -55,7 +57,7 @@ def shortage(model: str | Path, adapter: str | Path | None, dtype: str, status: 
     free = machine.memory_gib + (status.memory_gib or 0.0)
     if needed <= free:
         return None
-    run = runs.alive(runs_dir)
+    run = next(iter(runs.alive(runs_dir)), None)
     step = run.last("step") if run else None
     return Shortage(needed, free, machine.whole_gib, machine.name, run.name if run else "",
                     step.get("memory_gib") if step else None)  # fmt: skip

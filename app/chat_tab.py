@@ -1,215 +1,413 @@
-"""The Chat tab: layout and wiring. The model lives in the chat process; the conversation lives in the browser."""
+"""The Chat tab: layout and wiring. The model lives in the chat process or on another server; conversations live in
+the browser tab."""
 
+import random
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from app import conversation, fragments
-from app.chat import Done
-from app.conversation import Message
+from app import chat_memory, conversation, fragments
+from app.answering import Answers, Column, Tabs, ask_process, ask_server
+from app.chat_words import problem_html, status_html
+from app.conversation import COLUMNS, CONVERSATIONS, Message
 from app.devices import devices
 from app.form import typed
-from app.models import as_chosen
+from app.models import as_chosen, knows_thinking, short_name
 from app.page import Page
+from app.remote_chat import RemoteChat
+from app.server_controls import LOCAL, SERVER, UNUSED, ServerControls, column_choices
 from app.top_bar import QUIET, TopBar
 from trainer import sampling
 from trainer.problems import Problem
+from trainer.settings import label
+from trainer.tool_list import parse_tools
 
 SAMPLING = ("max_new_tokens", "top_p", "temperature", "seed")
 # The browser renders the whole reply again each time: rarer as it grows, so that the page stays quick.
 REDRAW_S, REDRAW_S_PER_CHARACTER = 0.04, 1e-4
+# What a reload in the middle of an answer may lose.
+KEEP_S = 1.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the tab's widgets said when the question was sent. `number`: of the seed and the like, as typed."""
+
+    message: str
+    kept: Any
+    engine: str
+    url: str
+    key: str
+    server_model: str
+    compare: bool
+    columns: tuple[str, ...]
+    role: str
+    tools: str
+    numbers: tuple[str, ...]
+    system: str
+    skip_special: bool
+    escape: bool
+    thinking: bool
 
 
 class ChatTab:
     def __init__(self, page: Page, top_bar: TopBar, kept: gr.BrowserState) -> None:
-        """`kept`: the conversation, in the browser. It stands outside the tabs, whose contents do not exist unseen."""
+        """`kept`: the conversations, in the browser. It stands outside the tabs, whose contents do not exist unseen."""
         self._page, self._text, self._top_bar, self.conversation = page, page.text, top_bar, kept
-        text = page.text
-        with gr.Group(elem_classes="td-panel"), gr.Row():
-            self.dtype = gr.Dropdown(["auto", *devices().compute_types[:3]], value="auto", label=text("chat.dtype"), info=text("chat.dtype.help"),
-                                     elem_id="infer_dtype")  # fmt: skip
-            self.load_button = gr.Button(text("chat.load"), variant="primary", elem_id="load_model", min_width=120)
-            self.unload_button = gr.Button(text("chat.unload"), elem_id="unload_model", min_width=120)
-        self.status = gr.HTML(self.status_html(), elem_id="chat_status", apply_default_css=False)
+        self._tabs = Tabs()
+        self._lay_out_loading()
         self.messages = gr.HTML(elem_id="chat_messages", apply_default_css=False)
         with gr.Row():
-            self._lay_out_conversation()
-            self._lay_out_options()
+            with gr.Column(scale=4, min_width=320):
+                self._lay_out_conversations()
+                self._lay_out_input()
+            with gr.Column(scale=1, min_width=240):
+                self._lay_out_options()
         self._wire()
 
     # ---- layout ----
 
-    def _lay_out_conversation(self) -> None:
+    def _lay_out_loading(self) -> None:
         text = self._text
-        with gr.Column(scale=3, min_width=320):
-            self.chatbot = gr.Chatbot(
-                label=text("chat.conversation"),
-                placeholder=text("chat.placeholder"),
-                height=480,
-                buttons=["copy"],
-                allow_tags=False,
-                feedback_options=None,
-                elem_id="chatbot",
-            )
-            self.speed = gr.HTML(elem_id="chat_speed", apply_default_css=False)
-            with gr.Row(elem_classes="td-compose"):
-                # One line: Enter sends and Shift+Enter breaks the line; the box grows with the text.
-                self.input = gr.Textbox(placeholder=text("chat.input"), label=text("chat.input"), show_label=False, lines=1,
-                                        max_lines=8, container=False, scale=6, elem_id="chat_input")  # fmt: skip
-                self.submit_button = gr.Button(text("chat.submit"), variant="primary", scale=1, min_width=70,
-                                               elem_id="chat_submit")  # fmt: skip
-                self.stop_button = gr.Button(
-                    text("chat.stop"), variant="stop", scale=1, min_width=70, elem_id="chat_stop"
-                )
+        with gr.Group(elem_classes="td-panel"), gr.Row():
+            self.server = ServerControls(text)
+            self.dtype = gr.Dropdown(["auto", *devices().compute_types[:3]], value="auto", label=text("chat.dtype"), info=text("chat.dtype.help"),
+                                     elem_id="infer_dtype")  # fmt: skip
+            self.load_button = gr.Button(text("chat.load"), variant="primary", elem_id="load_model", min_width=120)
+            self.unload_button = gr.Button(text("chat.unload"), elem_id="unload_model", min_width=120)
+            self.server.lay_out()
+        self.status = gr.HTML(self.status_html(), elem_id="chat_status", apply_default_css=False)
+        with gr.Row(visible=False, elem_id="memory_offer") as self.memory_offer:
+            self.memory_words = gr.HTML(elem_id="memory_words", apply_default_css=False, min_width=300)
+            self.anyway_button = gr.Button(text("memory.anyway"), elem_id="load_anyway", min_width=110, scale=0)
+            self.not_now_button = gr.Button(text("memory.cancel"), elem_id="load_not", min_width=70, scale=0)
+
+    def _lay_out_conversations(self) -> None:
+        """Chat box 0 is the one conversation; the others are the columns of the comparison."""
+        text = self._text
+        self.compare = gr.Checkbox(False, label=text("compare"), info=text("compare.help"), elem_id="compare")
+        with gr.Column(elem_id="single") as self.single:
+            self.chatbots = [self._chatbot("chatbot", text("chat.conversation"), 480)]
+        self.column_choices: list[gr.Dropdown] = []
+        self.column_notes: list[gr.HTML] = []
+        with gr.Row(visible=False, elem_id="columns") as self.columns_row:
+            for number in range(1, COLUMNS + 1):
+                with gr.Column(min_width=220, elem_classes="td-column"):
+                    self.column_choices.append(
+                        gr.Dropdown(self._column_choices(self._page.model), value="" if number == 1 else UNUSED,
+                                    label=text("compare.column", number=number), allow_custom_value=True,
+                                    elem_id=f"column_{number}"))  # fmt: skip
+                    self.column_notes.append(gr.HTML(elem_id=f"column_note_{number}", apply_default_css=False))
+                    self.chatbots.append(self._chatbot(f"chatbot_{number}", text("compare.column", number=number), 430))
+
+    def _chatbot(self, elem_id: str, label: str, height: int) -> gr.Chatbot:
+        return gr.Chatbot(
+            label=label,
+            show_label=elem_id == "chatbot",
+            placeholder=self._text("chat.placeholder" if elem_id == "chatbot" else "compare.placeholder"),
+            height=height,
+            buttons=["copy"],
+            allow_tags=False,
+            feedback_options=None,
+            elem_id=elem_id,
+            elem_classes="td-chatbot",
+        )
+
+    def _lay_out_input(self) -> None:
+        text = self._text
+        with gr.Row(elem_classes="td-compose"):
+            roles = [(text(f"role.{role}"), role) for role in ("user", "observation")]
+            self.role = gr.Dropdown(roles, value="user", label=text("chat.role"), show_label=False, container=False,
+                                    scale=0, min_width=110, elem_id="chat_role")  # fmt: skip
+            # One line: Enter sends and Shift+Enter breaks the line; the box grows with the text.
+            self.input = gr.Textbox(placeholder=text("chat.input"), label=text("chat.input"), show_label=False, lines=1,
+                                    max_lines=8, container=False, scale=6, elem_id="chat_input")  # fmt: skip
+            self.submit_button = gr.Button(text("chat.submit"), variant="primary", scale=1, min_width=70,
+                                           elem_id="chat_submit")  # fmt: skip
+            self.stop_button = gr.Button(text("chat.stop"), variant="stop", scale=1, min_width=70, elem_id="chat_stop")
 
     def _lay_out_options(self) -> None:
         text = self._text
-        with gr.Column(scale=1, min_width=240):
-            self.system = gr.Textbox(
-                "", label=text("chat.system"), info=text("chat.system.help"), lines=2, max_lines=6, elem_id="system"
+        self.system = gr.Textbox(
+            "", label=text("chat.system"), info=text("chat.system.help"), lines=2, max_lines=6, elem_id="system"
+        )
+        self.tools = gr.Textbox(
+            "", label=text("chat.tools"), info=text("chat.tools.help"), lines=2, max_lines=12, elem_id="tools"
+        )
+        self.sampling = {
+            key: gr.Textbox(
+                str(sampling.default(key)),
+                label=sampling.shown(key).label(text.language),
+                info=sampling.shown(key).help(text.language),
+                max_lines=1,
+                elem_id=key if key != "seed" else "generation_seed",
             )
-            self.sampling = {
-                key: gr.Textbox(
-                    str(sampling.default(key)),
-                    label=sampling.shown(key).label(text.language),
-                    info=sampling.shown(key).help(text.language),
-                    max_lines=1,
-                    elem_id=key if key != "seed" else "generation_seed",
-                )
-                for key in SAMPLING
-            }
-            self.skip_special = gr.Checkbox(
-                True,
-                label=text("chat.skip_special_tokens"),
-                info=text("chat.skip_special_tokens.help"),
-                elem_id="skip_special_tokens",
-            )
-            self.escape = gr.Checkbox(
-                True, label=text("chat.escape_html"), info=text("chat.escape_html.help"), elem_id="escape_html"
-            )
-            self.thinking = gr.Checkbox(
-                True,
-                label=text("chat.enable_thinking"),
-                info=text("chat.enable_thinking.help"),
-                elem_id="enable_thinking",
-            )
-            self.clear_button = gr.Button(text("chat.clear"), elem_id="clear_history")
+            for key in SAMPLING
+        }
+        self.skip_special = self._option("skip_special_tokens")
+        self.escape = self._option("escape_html")
+        self.thinking = self._option("enable_thinking", **self._thinking_state(self._page.model, "auto", LOCAL))
+        self.clear_button = gr.Button(text("chat.clear"), elem_id="clear_history")
+
+    def _option(self, key: str, **options: Any) -> gr.Checkbox:
+        words = {"label": self._text(f"chat.{key}"), "info": self._text(f"chat.{key}.help")} | options
+        return gr.Checkbox(True, elem_id=key, **words)
 
     # ---- wiring ----
 
     def _wire(self) -> None:
-        fields = self._top_bar.fields
+        fields, server = self._top_bar.fields, self.server
         where = [fields["model_name_or_path"], fields["adapter_name_or_path"], fields["template"], self.dtype]
-        self.load_button.click(self._on_load, where, [self.messages, self.status], **QUIET)
-        self.unload_button.click(self._on_unload, None, [self.messages, self.status], **QUIET)
-        options = [*self.sampling.values(), self.system, self.skip_special, self.escape, self.thinking]
-        inputs = [self.input, self.conversation, *options]
-        outputs = [self.chatbot, self.conversation, self.input, self.messages, self.speed]
+        loading = [self.messages, self.status, self.memory_offer, self.memory_words]
+        self.load_button.click(self._on_load, where, loading, **QUIET)
+        self.anyway_button.click(
+            lambda model, checkpoint, template, dtype: self._on_load(model, checkpoint, template, dtype, sure=True),
+            where,
+            loading,
+            **QUIET,
+        )
+        self.not_now_button.click(lambda: gr.update(visible=False), None, self.memory_offer, **QUIET)
+        self.unload_button.click(self._on_unload, None, loading, **QUIET)
+        server.wire(self.messages, self.column_choices)
+        local = [self.dtype, self.load_button, self.unload_button, self.status]
+        engine = [*local, *server.components, self.memory_offer, self.messages, *self.column_choices]
+        server.engine.change(self._on_engine, [server.engine, fields["model_name_or_path"]], engine, **QUIET)
+        knowing = [fields["model_name_or_path"], fields["template"], server.engine]
+        gr.on(
+            [field.change for field in knowing],
+            lambda *chosen: gr.update(**self._thinking_state(*chosen)),
+            knowing,
+            self.thinking,
+            **QUIET,
+        )
+        shown = [self.single, self.columns_row, *self.column_choices]
+        self.compare.change(
+            self._on_compare,
+            [self.compare, server.engine, fields["model_name_or_path"], *self.column_choices],
+            shown,
+            **QUIET,
+        )
+        self._wire_asking()
+
+    def _wire_asking(self) -> None:
+        inputs = [self.input, self.conversation, *self.server_inputs, self.compare, *self.column_choices, self.role,
+                  self.tools, *self.sampling.values(), self.system, self.skip_special, self.escape, self.thinking]  # fmt: skip
+        self._outputs = [*self.chatbots, self.conversation, self.input, self.messages, *self.column_notes]
         # "multiple": a question sent while a reply streams is answered (by a refusal), not swallowed.
         streaming = {**QUIET, "queue": True, "concurrency_limit": 16, "trigger_mode": "multiple"}
-        gr.on([self.input.submit, self.submit_button.click], self._on_submit, inputs, outputs, **streaming)
-        self.stop_button.click(self._page.chat.stop, None, None, **QUIET)
-        self.clear_button.click(self._on_clear, None, outputs, **QUIET)
-        self.escape.change(self._reshown, [self.conversation, self.escape], self.chatbot, **QUIET)
+        gr.on([self.input.submit, self.submit_button.click], self._on_submit, inputs, self._outputs, **streaming)
+        self.stop_button.click(self._on_stop, None, None, **QUIET)
+        self.clear_button.click(self._on_clear, [self.conversation, self.compare], self._outputs, **QUIET)
+        self.escape.change(self.restored, [self.conversation, self.escape], self.chatbots, **QUIET)
+
+    @property
+    def server_inputs(self) -> list[Any]:
+        return [self.server.engine, self.server.url, self.server.key, self.server.model]
 
     def kept(self) -> dict[str, Any]:
-        """The components whose values outlive a reload, by name; the conversation is kept for all tabs."""
-        options = [self.dtype, self.system, *self.sampling.values(), self.skip_special, self.escape, self.thinking]
+        """The components whose values outlive a reload, by name; the key of a server never does."""
+        server = [self.server.engine, self.server.url, self.server.model]
+        options = [self.dtype, self.system, self.tools, *self.sampling.values(), self.skip_special, self.escape,
+                   self.thinking, self.compare, *self.column_choices, *server]  # fmt: skip
         return {one.elem_id: one for one in options}
 
     def opened(self, values: dict[str, Any]) -> list[Any]:
         """The components of `kept` for a page that opens with `values`."""
         return [gr.update(value=values[name]) if name in values else gr.skip() for name in self.kept()]
 
-    def restored(self, kept: Any, escape: bool) -> list[dict[str, Any]]:
-        """The chat box of a page that opens, from what its browser kept."""
-        return self._reshown(kept, escape)
-
-    def _reshown(self, kept: Any, escape: bool) -> list[dict[str, Any]]:
+    def restored(self, kept: Any, escape: bool) -> list[Any]:
+        """The chat boxes of a page that opens, from what its browser kept."""
         return self._shown(conversation.restored(kept), escape)
 
-    def _shown(self, messages: list[Message], escape: bool) -> list[dict[str, Any]]:
-        return conversation.shown(messages, escape, self._text("chat.thought"))
+    def _shown(self, conversations: list[list[Message]], escape: bool) -> list[Any]:
+        return [conversation.shown(one, escape, self._text) for one in conversations]
+
+    # ---- what a timer follows ----
+
+    def status_html(self) -> str:
+        return status_html(self._page.chat.status, self._text)
+
+    def columns_offered(self, engine: str, model: str) -> list[Any]:
+        """The lists of the columns now: checkpoints appear while a run trains."""
+        if engine == SERVER:
+            return [gr.skip()] * COLUMNS
+        return [gr.update(choices=self._column_choices(model))] * COLUMNS
+
+    def _column_choices(self, model: str) -> list[tuple[str, str]]:
+        return column_choices(self._top_bar.checkpoints(model), self._text)
 
     # ---- handlers ----
 
-    def _problem(self, problem: Problem) -> str:
-        return fragments.problems_html("", [problem.sentence(self._text.language)])
+    def _thinking_state(self, model: str, template: str, engine: str) -> dict[str, Any]:
+        known = engine == SERVER or (model in self._page.roots and knows_thinking(model, template))
+        return {"interactive": known, "info": self._text(f"chat.enable_thinking.{'help' if known else 'unknown'}")}
 
-    def _on_load(self, model: str, checkpoint: str, template: str, dtype: str) -> list[Any]:
+    def _on_engine(self, engine: str, model: str) -> list[Any]:
+        local, there = gr.update(visible=engine == LOCAL), gr.update(visible=engine == SERVER)
+        choices = column_choices([] if engine == SERVER else self._top_bar.checkpoints(model), self._text)
+        columns = [gr.update(choices=choices)] * COLUMNS
+        return [*([local] * 4), *([there] * 4), gr.update(visible=False), "", *columns]
+
+    def _on_compare(self, compare: bool, engine: str, model: str, *columns: str) -> list[Any]:
+        values: list[Any] = [gr.skip()] * COLUMNS
+        if compare and engine == LOCAL and columns[1:] == (UNUSED, UNUSED):
+            # Before and after: the model itself beside what was trained last.
+            newest = next((path for _, path in self._top_bar.checkpoints(model) if path), UNUSED)
+            values = [gr.skip(), gr.update(value=newest), gr.skip()]
+        return [gr.update(visible=not compare), gr.update(visible=compare), *values]
+
+    def _on_load(self, model: str, checkpoint: str, template: str, dtype: str, sure: bool = False) -> list[Any]:
+        hidden, chat = gr.update(visible=False), self._page.chat
         try:
+            self._check_paths(model, checkpoint)
             folder, adapter = as_chosen(model, checkpoint)
-            self._page.chat.begin_load(folder, adapter, template, dtype)
+            short = None if sure else self._shortage(folder, adapter, dtype)
+            if short:
+                words = fragments.notice_html(short.words(self._text))
+                return ["", self.status_html(), gr.update(visible=True), words]
+            chat.begin_load(folder, adapter, template, dtype)
         except Problem as problem:
             # A second click while it loads needs no answer: the status line says that it loads.
-            return ["" if problem.code == "chat_loading" else self._problem(problem), self.status_html()]
-        return ["", self.status_html()]
+            words = "" if problem.code == "chat_loading" else problem_html(problem, self._text)
+            return [words, self.status_html(), hidden, ""]
+        return ["", self.status_html(), hidden, ""]
+
+    def _check_paths(self, model: str, *checkpoints: str) -> None:
+        """Raises Problem for a folder that the page may not use; "" is none."""
+        for key, path in (("model_name_or_path", model), *(("adapter_name_or_path", one) for one in checkpoints)):
+            if path and path.strip():
+                self._page.roots.check(path, label(key))
+
+    def _shortage(self, model: str, adapter: str | None, dtype: str) -> chat_memory.Shortage | None:
+        try:
+            return chat_memory.shortage(model, adapter, dtype, self._page.chat.status, self._page.runs_dir)
+        except OSError:
+            return None  # loading says what is wrong with the folder
 
     def _on_unload(self) -> list[Any]:
         self._page.chat.unload()
-        return ["", self.status_html()]
+        return ["", self.status_html(), gr.update(visible=False), ""]
 
-    def _on_clear(self) -> list[Any]:
-        self._page.chat.stop()
-        return [[], [], gr.skip(), "", ""]
+    def _on_stop(self, request: gr.Request) -> None:
+        self._tabs.stop(request.session_hash or "")
 
-    def _on_submit(self, message: str, kept: Any, *options: Any) -> Iterator[list[Any]]:
-        """Streams the reply. What the user typed stays in the field until it is really being answered."""
-        *numbers, system, skip_special, escape, thinking = options
-        history = conversation.restored(kept)
-        messages: list[Message] = [*history, {"role": "user", "content": message.strip()}]
-        values = {key: typed(value) for key, value in zip(SAMPLING, numbers, strict=True)}
-        reply, drawn, asked = "", 0.0, False
+    def _on_clear(self, kept: Any, compare: bool, request: gr.Request) -> list[Any]:
+        """Empties what is seen: the conversation, or those of all columns."""
+        self._tabs.stop(request.session_hash or "")
+        left = conversation.restored(kept)
+        for number in range(1, CONVERSATIONS) if compare else (0,):
+            left[number] = []
+        boxes = [gr.skip() if one else [] for one in left]
+        return [*boxes, left, gr.skip(), "", *([""] * COLUMNS)]
+
+    # ---- asking ----
+
+    def _on_submit(self, request: gr.Request, message: str, kept: Any, *rest: Any) -> Iterator[list[Any]]:
+        """Streams the answers. What the user typed stays in the field until it is really being answered."""
+        (engine, url, key, server_model, compare), rest = rest[:5], rest[5:]
+        (columns, role, tools), rest = (rest[:COLUMNS], rest[COLUMNS], rest[COLUMNS + 1]), rest[COLUMNS + 2 :]
+        numbers, (system, skip_special, escape, thinking) = rest[: len(SAMPLING)], rest[len(SAMPLING) :]
+        asked = Asked(message, kept, engine, url, key, server_model, compare, columns, role, tools, numbers, system,
+                      skip_special, escape, thinking)  # fmt: skip
+        nothing = [gr.skip()] * len(self._outputs)
         try:
-            if not message.strip():
-                raise Problem("chat_empty")
-            parts = self._page.chat.generate(
-                conversation.asked(messages, system),
-                **values,
-                skip_special_tokens=skip_special,
-                enable_thinking=thinking,
-            )
-            for part in parts:
-                if isinstance(part, Done):
-                    done = [*messages, {"role": "assistant", "content": reply}]
-                    yield [self._shown(done, escape), done, gr.skip() if asked else "", "", self._speed(part)]
-                    return
-                reply += part
-                if time.monotonic() - drawn > REDRAW_S + REDRAW_S_PER_CHARACTER * len(reply):
-                    drawn = time.monotonic()
-                    now = [*messages, {"role": "assistant", "content": reply}]
-                    # The field is emptied once: what is typed meanwhile is the next question.
-                    unchanged = gr.skip() if asked else ""
-                    yield [self._shown(now, escape), gr.skip(), unchanged, unchanged, unchanged]
-                    asked = True
+            yield from self._answer(asked, request.session_hash or "")
         except Problem as problem:
-            if reply:  # the process died on the way: what it had said stays
-                now = [*messages, {"role": "assistant", "content": reply}]
-                yield [self._shown(now, escape), now, gr.skip(), self._problem(problem), ""]
-            else:
-                yield [gr.skip(), gr.skip(), gr.skip(), self._problem(problem), gr.skip()]
+            at = len(self.chatbots) + 2
+            yield [*nothing[:at], problem_html(problem, self._text), *nothing[at + 1 :]]
 
-    def _speed(self, done: Done) -> str:
-        if done.first_token_s is None:
-            return ""
-        rate = f"{done.tokens_per_second:.0f}" if done.tokens_per_second else "–"
-        words = self._text("chat.speed", tokens=done.tokens, rate=rate, first=f"{done.first_token_s:.2f}")
-        return f'<p class="td-speed">{words}</p>'
+    def _answer(self, asked: Asked, tab: str) -> Iterator[list[Any]]:
+        """Raises Problem for what is wrong before anything is asked."""
+        answers = self._question(asked)
+        begin, end = self._asker(asked, answers)
+        with self._tabs.asking(tab, end) as asking:
+            drawn = kept = 0.0
+            begun = False
+            yield self._drawn(answers, asked.escape, "")
+            try:
+                for part in asking.parts(begin):
+                    if part is None:
+                        yield self._drawn(answers, asked.escape, fragments.notice_html(self._text("chat.waiting")))
+                        continue
+                    answers.take(*part)
+                    now = time.monotonic()
+                    if now - drawn > REDRAW_S + REDRAW_S_PER_CHARACTER * answers.length:
+                        drawn = now
+                        keep = now - kept > KEEP_S
+                        kept = now if keep else kept
+                        # The field is emptied once: what is typed meanwhile is the next question.
+                        yield self._drawn(answers, asked.escape, "" if not begun else None, not begun, keep)
+                        begun = True
+            except Problem as problem:  # of all columns: the process died, say
+                yield self._drawn(answers, asked.escape, problem_html(problem, self._text), False, True, True)
+                return
+            words = "" if asked.compare else self._first_problem(answers)
+            yield self._drawn(answers, asked.escape, words, bool(answers.texts) and not begun, True, True)
 
-    def status_html(self) -> str:
-        """The chat process now: one line, the same in every tab."""
-        status, text = self._page.chat.status, self._text
-        if status.problem is not None and status.state in ("unloaded", "dead", "ready"):
-            return self._problem(status.problem)
-        state = "unloaded" if status.state == "dead" else status.state
-        words = text(f"chat.status.{state}", seconds=f"{status.seconds:.0f}")
-        if status.state not in ("ready", "generating"):
-            return fragments.status_html(words, "", None, None if status.state != "unloaded" else "idle")
-        name = status.model.name if status.model else ""
-        if status.adapter:
-            name += f" + {status.adapter.parent.name}/{status.adapter.name}"
-        detail = text("chat.status.detail", model=name, device=status.device, dtype=status.dtype,
-                      seconds=f"{status.seconds:.1f}")  # fmt: skip
-        return fragments.status_html(words, detail, None, "completed")
+    def _question(self, asked: Asked) -> Answers:
+        """Raises Problem for a question that cannot be asked."""
+        if not asked.message.strip():
+            raise Problem("chat_empty")
+        question = {"role": asked.role, "content": asked.message.strip()}
+        return Answers(conversation.restored(asked.kept), self._columns(asked), question)
+
+    def _columns(self, asked: Asked) -> list[Column]:
+        chat, server = self._page.chat.status, asked.engine == SERVER
+        if not asked.compare:
+            who = asked.server_model if server else self._who(str(chat.adapter or ""))
+            return [Column(0, asked.server_model, who)]
+        chosen = [(number, name) for number, name in enumerate(asked.columns, 1) if name != UNUSED]
+        if not chosen:
+            raise Problem("compare_nothing")
+        if server:
+            return [Column(number, name, name) for number, name in chosen]
+        self._check_paths("", *(name for _, name in chosen))
+        return [Column(number, name, self._who(name)) for number, name in chosen]
+
+    def _who(self, checkpoint: str) -> str:
+        """Who answers on this machine, as people say it."""
+        model = self._page.chat.status.model
+        name = short_name(checkpoint, self._page.runs_dir, self._text)
+        return model.name if not checkpoint and model else name
+
+    def _asker(self, asked: Asked, answers: Answers) -> tuple[Any, Any]:
+        """What begins the answers, and what ends them. Raises Problem for a value that cannot be used."""
+        values = {key: typed(value) for key, value in zip(SAMPLING, asked.numbers, strict=True)}
+        chosen = {"enable_thinking": asked.thinking, "skip_special_tokens": asked.skip_special}
+        every = {**values, **chosen, "tools": parse_tools(asked.tools)}
+        if sampling.parse(every).seed < 0 and asked.compare:  # the same for all columns
+            every["seed"] = random.randrange(2**31)
+        said = [
+            (column.asked, conversation.asked(answers.messages(column.number), asked.system))
+            for column in answers.columns
+        ]
+        if asked.engine == SERVER:
+            if not asked.server_model.strip() and not asked.compare:
+                raise Problem("server_model_missing")
+            server = RemoteChat(asked.url, asked.key, self._text.language)
+            return (lambda: ask_server(server, said, every)), server.stop
+        chat = self._page.chat
+        if chat.status.state not in ("ready", "generating"):
+            raise Problem("chat_loading" if chat.status.state in ("starting", "loading") else "chat_not_loaded")
+        return (lambda: ask_process(chat, said, asked.compare, every)), chat.stop
+
+    def _first_problem(self, answers: Answers) -> str:
+        return problem_html(answers.problems[0], self._text) if 0 in answers.problems else ""
+
+    def _drawn(
+        self, answers: Answers, escape: bool, words: str | None, empty: bool = False, keep: bool = False,
+        ended: bool = False,
+    ) -> list[Any]:  # fmt: skip
+        """What the handlers' outputs show. `words`: above the conversation, None: as they are; `empty`: the field."""
+        numbers = {column.number for column in answers.columns}
+        shown = answers.now if ended else answers.pending
+        boxes = [
+            conversation.shown(one, escape, self._text) if n in numbers else gr.skip() for n, one in enumerate(shown)
+        ]
+        notes = [problem_html(answers.problems[n], self._text) if n in answers.problems else ""
+                 for n in range(1, CONVERSATIONS)]  # fmt: skip
+        return [*boxes, answers.now if keep else gr.skip(), "" if empty else gr.skip(),
+                gr.skip() if words is None else words, *notes]  # fmt: skip

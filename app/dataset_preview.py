@@ -17,7 +17,8 @@ PAGE_SIZE = 4
 
 class DatasetPreview:
     def __init__(self, page: Page) -> None:
-        self._text = text = page.text
+        self._text, self._roots = page.text, page.roots
+        text = page.text
         with gr.Column(visible=False, elem_id="preview", elem_classes="td-modal") as self.panel:
             with gr.Row(elem_id="preview_head"):
                 self.dataset = gr.Dropdown(
@@ -54,7 +55,7 @@ class DatasetPreview:
         unopened = [gr.update(visible=False), *(gr.skip() for _ in range(4))]
         try:
             if not datasets:
-                if not records.list_datasets(Path(data_dir).expanduser()):
+                if not records.list_datasets(self._folder(data_dir)):
                     raise Problem("data_dir_empty", label=label("dataset_dir"), path=data_dir)
                 raise Problem("dataset_missing", label=label("dataset"))
             shown = self._page_of(data_dir, datasets[0], 1)
@@ -75,9 +76,12 @@ class DatasetPreview:
             sentence = problem.sentence(self._text.language)
             return [gr.skip(), str(max(page, 1)), fragments.problems_html(self._text("problems.title"), [sentence])]
 
+    def _folder(self, data_dir: str) -> Path:
+        return self._roots.check(data_dir, label("dataset_dir"))
+
     def _page_of(self, data_dir: str, name: str, page: int) -> list[Any]:
         """Count, page and samples; pages outside the dataset become its first or last. Raises Problem."""
-        folder = Path(data_dir).expanduser()
+        folder = self._folder(data_dir)
         found, total = records.preview(folder, name, max(page, 1), PAGE_SIZE)
         last = -(-total // PAGE_SIZE)
         if page > last:

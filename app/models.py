@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from app import runs
+from app.roots import Roots, hub_caches, resolved
 from app.text import Text
 from trainer import run_folder
 from trainer.model_folder import describe, recommended, resolve
@@ -17,14 +18,15 @@ from trainer.validation import best, holding
 Choice = tuple[str, str]
 
 
-def found(model: str) -> list[Choice]:
-    """(name, path) of the models beside `model`, in ./models and in the Hugging Face cache."""
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub")
-    places = [Path(model).expanduser().absolute().parent, Path("models").absolute(), cache.expanduser()]
-    folders = [Path(model).expanduser().absolute()] if model.strip() else []
+def found(model: str, roots: Roots) -> list[Choice]:
+    """(name, path) of the models beside `model`, in ./models and in the hubs' caches, of those within `roots`."""
+    here = [Path(os.path.expanduser(model.strip())).absolute()] if model in roots else []
+    places = [*(path.parent for path in here), Path("models").absolute(), *hub_caches()]
+    folders = here
     for place in places:
         try:
-            folders += sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+            inside = sorted(place.expanduser().iterdir()) if place in roots else []
+            folders += [path for path in inside if path.is_dir() and path.name[0] != "." and path in roots]
         except OSError:
             continue  # not there, or not ours to read
     choices: dict[str, str] = {}
@@ -117,7 +119,7 @@ def same(first: str, second: str) -> bool:
 
 def _real(model: str) -> str:
     """A path by which the same folder is known however it was typed."""
-    return os.path.realpath(os.path.expanduser(model.strip())) if model.strip() else "?"
+    return str(resolved(model) or "?")
 
 
 def as_chosen(model: str, checkpoint: str) -> tuple[str, str | None]:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.chat import ChatProcess
+from app.roots import Roots
 from app.text import Text
 
 
 @dataclass(frozen=True)
 class Page:
-    """One language's page. `model`, `dataset`: chosen when it opens."""
+    """One language's page. `model`, `dataset`: chosen when it opens. `roots`: where paths of the browser's may lead."""
 
     text: Text
     model: str
@@ -17,3 +18,4 @@ class Page:
     dataset: str
     runs_dir: Path
     chat: ChatProcess
+    roots: Roots

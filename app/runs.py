@@ -1,5 +1,6 @@
 """A run is a folder: start it, find it, follow it, stop it. Status is derived, never stored."""
 
+import logging
 import os
 import re
 import signal
@@ -7,18 +8,23 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from app import run_death
 from app.arguments import PROJECT
-from app.chat_death import oom_kills
+from app.course import Course
 from trainer import run_folder
+from trainer.accelerators import chosen
 from trainer.events import Event, read_events
 from trainer.launch import Launch
+from trainer.plain_file import open_plain
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, label
 from trainer.settings_file import to_flags
+
+log = logging.getLogger("app")
 
 Status = Literal["starting", "running", "completed", "stopped", "failed", "died"]
 SETTINGS_FOLDER = "_settings"
@@ -56,29 +62,30 @@ class Run:
 
 
 class _EventCache:
-    """The events of the files read last, so that a page's tick reads only what is new."""
+    """The events of the files read last, so that a page's tick reads only what is new, and what they come to."""
 
     def __init__(self, most_files: int = 8) -> None:
         self._lock = threading.Lock()
         self._most_files = most_files
-        self._kept: dict[Path, tuple[int, int, list[Event]]] = {}  # inode, offset, events
+        self._kept: dict[Path, tuple[int, int, list[Event], Course]] = {}  # inode, offset
 
-    def of(self, path: Path) -> list[Event]:
+    def of(self, path: Path) -> tuple[list[Event], Course]:
         with self._lock:
             try:
                 stat = path.stat()
             except OSError:
                 self._kept.pop(path, None)
-                return []
-            inode, offset, found = self._kept.pop(path, (stat.st_ino, 0, []))
+                return [], Course()
+            inode, offset, found, course = self._kept.pop(path, (stat.st_ino, 0, [], Course()))
             if inode != stat.st_ino or stat.st_size < offset:  # another file, or one cut short
-                offset, found = 0, []
+                offset, found, course = 0, [], Course()
             new, offset = read_events(path, offset)
             found = [*found, *new] if new else found
-            self._kept[path] = (stat.st_ino, offset, found)
+            course.take(new)
+            self._kept[path] = (stat.st_ino, offset, found, course)
             if len(self._kept) > self._most_files:
                 self._kept.pop(next(iter(self._kept)))
-            return found
+            return found, course
 
 
 _events = _EventCache()
@@ -93,9 +100,20 @@ def command(settings: TrainSettings, launch: Launch = ALL_DEVICES, node_rank: in
     return [*words, *head, "train", *to_flags(settings)]
 
 
-def start(settings: TrainSettings, launch: Launch = ALL_DEVICES) -> Path:
+def devices_of(launch: Launch) -> tuple[str, ...]:
+    """The devices of this machine that `launch` takes, as run.json records them; () for all."""
+    return chosen({**os.environ, **launch.environment(launch.node_rank)})
+
+
+def share_devices(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    """Whether two runs that take these devices would stand in each other's way."""
+    return not first or not second or not set(first).isdisjoint(second)
+
+
+def start(settings: TrainSettings, launch: Launch = ALL_DEVICES, inherited: int | None = None) -> Path:
     """Starts the trainer in a session of its own, its output in train.log. `settings` have been checked.
 
+    `inherited`: a file descriptor that stays open as long as the trainer lives.
     Raises Problem when the folder is taken or cannot be written; returns the run folder.
     """
     folder = Path(settings.output_dir)
@@ -104,31 +122,42 @@ def start(settings: TrainSettings, launch: Launch = ALL_DEVICES) -> Path:
         if (held := run_folder.lock(folder)) is None:
             raise Problem("output_in_use", label=label("output_dir"), path=str(folder))
         held.close()
-        killed_before = oom_kills()
-        with (folder / run_folder.LOG).open("ab") as log:
+        log_before = _log_size(folder)
+        with (folder / run_folder.LOG).open("ab") as output:
             process = subprocess.Popen(
                 command(settings, launch),
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
+                pass_fds=() if inherited is None else (inherited,),
             )
-        run_folder.write_identity(folder, run_folder.Identity.of(process.pid))
+        identity = replace(run_folder.Identity.of(process.pid, devices_of(launch)), log_before=log_before)
+        _children[process.pid] = _Child(process, identity.ticks)
+        run_folder.write_identity(folder, identity)
     except OSError as error:
         raise Problem(
             "output_not_writable", label=label("output_dir"), path=str(folder), detail=error.strerror
         ) from None
-    _children[process.pid] = _Child(process, killed_before)
     # Waited for, so that an ended trainer is no zombie while nobody looks at the page.
     threading.Thread(target=process.wait, daemon=True, name=f"run-{process.pid}").start()
     return folder
 
 
+def _log_size(folder: Path) -> int:
+    """Bytes of the run's log. Raises OSError when it is no file, which could be waited for without end."""
+    path = folder / run_folder.LOG
+    if not path.exists():
+        return 0
+    with open_plain(path) as file:
+        return file.seek(0, os.SEEK_END)
+
+
 @dataclass(frozen=True)
 class _Child:
     process: "subprocess.Popen[bytes]"
-    oom_kills_before: int
+    ticks: int
 
 
 # Children of this page process, kept only so that a dead one is reaped and its exit status known.
@@ -141,6 +170,10 @@ def stop(folder: Path) -> bool:
     if identity is None or not identity.is_alive():
         return False
     try:
+        (folder / run_folder.STOP_ASKED).touch()  # else the trainer says that it was asked from outside
+    except OSError as error:
+        log.warning("%s: %s", folder, error)
+    try:
         os.kill(identity.pid, signal.SIGTERM)
     except (ProcessLookupError, PermissionError):  # it ended just now, or it is another user's
         return False
@@ -149,77 +182,50 @@ def stop(folder: Path) -> bool:
 
 def read(folder: Path) -> Run:
     """The run in `folder`, whatever state its files are in."""
-    events = _events.of(folder / run_folder.EVENTS)
+    events, course = _events.of(folder / run_folder.EVENTS)
     identity = run_folder.read_identity(folder)
-    if identity and (child := _children.get(identity.pid)):
-        child.process.poll()
-    since_start = _last_start(events)
-    current = events[since_start:]
-    stage = next((event for event in reversed(current) if event["event"] == "stage"), {"stage": "starting"})
-    finished = next((event for event in reversed(current) if event["event"] == "finished"), None)
-    alive = identity is not None and identity.is_alive()
-    if finished and not (alive and _newer(identity, finished)):
-        return _finished(folder, events, stage, finished)
-    if alive:
-        return Run(folder, "running" if current else "starting", stage, events)
-    if _ended_before_training(identity, current):
-        return Run(folder, "stopped", stage, events)
-    return Run(folder, "died", stage, events, _cause_of_death(folder, identity, current))
-
-
-def _ended_before_training(identity: run_folder.Identity | None, current: list[Event]) -> bool:
-    """Whether our trainer was asked to end while it was still starting: there was no step to save."""
-    child = _children.get(identity.pid) if identity else None
-    trained = any(event.get("stage") == "training" for event in current)
-    return child is not None and child.process.returncode == -signal.SIGTERM and not trained
-
-
-def _last_start(events: list[Event]) -> int:
-    """Where the last attempt begins: a resumed run's events follow those of the first attempt."""
-    starts = [
-        position
-        for position, event in enumerate(events)
-        if event["event"] == "stage" and event.get("stage") == "starting"
-    ]
-    return starts[-1] if starts else 0
-
-
-def _newer(identity: run_folder.Identity | None, finished: Event) -> bool:
-    """Whether the process began after the finished event: a resumed trainer that has written nothing yet."""
-    return identity is not None and identity.started > float(finished["time"]) + 1.0
-
-
-def _finished(folder: Path, events: list[Event], stage: Event, finished: Event) -> Run:
-    outcome = finished.get("outcome")
-    status: Status = outcome if outcome in ("completed", "stopped") else "failed"
+    status = status_of(course, identity)
+    stage, finished = course.stage, course.finished
+    if status == "died":
+        return Run(folder, status, stage, events, run_death.cause(folder, identity, course, _returncode(identity)))
     problem = None
-    if status == "failed":
+    if status == "failed" and finished:
         values = {key: value for key, value in finished.items() if key not in ("event", "time", "outcome", "code")}
         problem = (str(finished.get("code", "died")), values)
     return Run(folder, status, stage, events, problem)
 
 
-def _cause_of_death(folder: Path, identity: run_folder.Identity | None, current: list[Event]) -> Problem:
-    if identity and identity.host != os.uname().nodename:
-        return Problem("other_host", host=identity.host)
-    if identity and identity.boot_id != run_folder.boot_id():
-        return Problem("machine_restarted")
+def _returncode(identity: run_folder.Identity | None) -> int | None:
+    """Of a trainer that this page process has started and that is gone; None of others."""
     child = _children.get(identity.pid) if identity else None
-    if child and child.process.returncode is not None and child.process.returncode < 0:
-        number = signal.Signals(-child.process.returncode)
-        if number == signal.SIGKILL and oom_kills() > child.oom_kills_before:
-            return Problem("out_of_host_memory")
-        return Problem("killed", signal=number.name)
-    lines = [line for line in log_tail(folder).splitlines() if line.strip()]
-    # A Python program that fails ends its log with the name of the exception.
-    if lines and (not current or any(line.startswith("Traceback") for line in lines[-60:])):
-        kind, _, detail = lines[-1].strip().partition(": ")
-        return Problem("python_error", kind=kind[:100], detail=detail[:300])
-    return Problem("vanished")
+    if identity is None or child is None or child.ticks != identity.ticks:
+        return None
+    try:
+        return child.process.wait(1)  # the thread that waits for it may not have heard yet
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def status_of(course: Course, identity: run_folder.Identity | None) -> Status:
+    """What `course`, and whether the process of `identity` lives, come to."""
+    finished, alive = course.finished, identity is not None and identity.is_alive()
+    if finished and not (
+        alive and identity and course.ends <= identity.ends_before
+    ):  # its process has written nothing yet
+        outcome = finished.get("outcome")
+        return outcome if outcome in ("completed", "stopped") else "failed"
+    if alive:
+        return "running" if course.begun else "starting"
+    return "stopped" if _ended_before_training(identity, course) else "died"
+
+
+def _ended_before_training(identity: run_folder.Identity | None, course: Course) -> bool:
+    """Whether our trainer was asked to end while it was still starting: there was no step to save."""
+    return not course.trained and _returncode(identity) == -signal.SIGTERM
 
 
 def find(runs_dir: Path) -> list[Path]:
-    """Run folders, newest first."""
+    """Run folders, newest first. One whose name is no text is left out: no page could show it."""
     found = []
     try:
         entries = list(os.scandir(runs_dir))
@@ -228,33 +234,62 @@ def find(runs_dir: Path) -> list[Path]:
     for entry in entries:
         try:
             if entry.is_dir() and not entry.name.startswith((".", "_")):
-                found.append((os.stat(Path(entry.path) / run_folder.IDENTITY).st_mtime, entry.path))
-        except OSError:
+                entry.name.encode()
+                found.append((_began(Path(entry.path)), entry.path))
+        except (OSError, UnicodeEncodeError):
             continue  # not a run, or gone since it was listed
     return [Path(path) for _, path in sorted(found, reverse=True)]
 
 
+def _began(folder: Path) -> float:
+    """When the last attempt began, as its files tell. Raises OSError when `folder` holds no run."""
+    try:
+        return os.stat(folder / run_folder.IDENTITY).st_mtime
+    except FileNotFoundError:  # lost, and the run with it if it were not for its events
+        return os.stat(folder / run_folder.EVENTS).st_mtime
+
+
+def named(runs_dir: Path, name: str) -> Path | None:
+    """The folder of the run `name`, if there is such a run."""
+    return next((folder for folder in find(runs_dir) if folder.name == name), None)
+
+
 def latest(runs_dir: Path) -> Run | None:
-    """The run that every page shows: the one started last."""
+    """The run started last: what a page shows that was asked for no other."""
     found = find(runs_dir)
     return read(found[0]) if found else None
 
 
-def alive(runs_dir: Path) -> Run | None:
-    """A run that trains now on this machine."""
+def alive(runs_dir: Path) -> list[Run]:
+    """The runs that train now on this machine, newest first."""
+    folders = [folder for folder, _ in _living(runs_dir)]
+    return [run for folder in folders if (run := read(folder)).alive]
+
+
+def training_on(runs_dir: Path, devices: tuple[str, ...]) -> list[Run]:
+    """The runs that train now on any of `devices` (() for all)."""
+    folders = [folder for folder, theirs in _living(runs_dir) if share_devices(theirs, devices)]
+    return [run for folder in folders if (run := read(folder)).alive]
+
+
+def taken(runs_dir: Path) -> list[tuple[str, ...]]:
+    """The devices of each trainer that lives, also of one that has finished and is only ending: it holds memory."""
+    return [devices for _, devices in _living(runs_dir)]
+
+
+def _living(runs_dir: Path) -> list[tuple[Path, tuple[str, ...]]]:
+    found = []
     for folder in find(runs_dir):
         identity = run_folder.read_identity(folder)
         if identity is not None and identity.is_alive():
-            run = read(folder)
-            if run.alive:
-                return run
-    return None
+            found.append((folder, identity.devices))
+    return found
 
 
 def log_tail(folder: Path) -> str:
     """The end of train.log, whole lines, progress bars' carriage returns resolved to their last state."""
     try:
-        with (folder / run_folder.LOG).open("rb") as file:
+        with open_plain(folder / run_folder.LOG) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LOG_TAIL_BYTES))
             data = file.read().decode("utf-8", errors="replace")

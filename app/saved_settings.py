@@ -1,6 +1,5 @@
 """Saved training settings: YAML files in one folder below the runs, which `tunedesk train FILE` takes too."""
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +7,11 @@ from typing import Any
 
 import yaml
 
+from app.roots import resolved
 from app.runs import SETTINGS_FOLDER
 from app.text import both
 from trainer.problems import Problem
+from trainer.run_folder import write_whole
 from trainer.settings import TrainSettings, parse
 from trainer.settings_file import read_yaml, to_yaml
 
@@ -39,7 +40,11 @@ def path_for(runs_dir: Path, name: str) -> Path:
         raise Problem("settings_bad_name", **where)
     if name.startswith(".") or len(name.encode()) > 200:
         raise Problem("settings_bad_name", **where)
-    return folder(runs_dir) / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    path = folder(runs_dir) / (name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    real = resolved(path)
+    if real is None or real.parent != runs_dir.resolve() / SETTINGS_FOLDER:  # a symbolic link to elsewhere
+        raise Problem("settings_bad_name", **where)
+    return path
 
 
 def save(runs_dir: Path, name: str, settings: TrainSettings, typed: Mapping[str, Any]) -> Path:
@@ -49,9 +54,7 @@ def save(runs_dir: Path, name: str, settings: TrainSettings, typed: Mapping[str,
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             raise Problem("settings_exists", label=both("config_path"), value=f"`{name}`")
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        beside.write_text(to_yaml(settings, typed), encoding="utf-8")
-        beside.replace(path)
+        write_whole(path, to_yaml(settings, typed))
     except OSError as error:
         raise Problem("output_not_writable", label=both("config_path"), path=str(path), detail=error.strerror) from None
     return path

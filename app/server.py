@@ -9,7 +9,7 @@ import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 # Set before gradio reads them: nothing is reported, nothing is fetched, files go to a folder of this user's own.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -22,15 +22,24 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse
+from starlette.types import ASGIApp
 
-from app import theme
+from app import html_page, theme
 from app.arguments import PROJECT
 from app.chat import ChatProcess
 from app.chat_tab import ChatTab
 from app.draft import Draft
+from app.export_tab import ExportTab
+from app.forwarded import Forwarded, Trusted, clean_prefix
 from app.gate import LOOPBACK, Gate
+from app.hosts import Hosts
 from app.language import COOKIE, language_of
+from app.next_steps import next_steps
+from app.open_routes import OpenRoutes
 from app.page import Page
+from app.roots import Roots
+from app.server_controls import LOCAL
+from app.streams import Streams
 from app.text import Text
 from app.top_bar import QUIET, TopBar
 from app.train_tab import MONITOR, TrainTab
@@ -44,19 +53,28 @@ YEAR_S = 365 * 24 * 3600
 def build(page: Page) -> gr.Blocks:
     """One language's page."""
     with gr.Blocks(title=page.text("title"), analytics_enabled=False, fill_width=False) as blocks:
+        # assets/page.js keeps it for the browser tab, as it does the form: two tabs have two conversations.
         kept = gr.BrowserState([], storage_key="tunedesk-conversation", secret="tunedesk")
+        exported = gr.BrowserState([], storage_key="tunedesk-export", secret="tunedesk")
         top_bar = TopBar(page)
         with gr.Tabs():
             with gr.Tab(page.text("tab.train"), id="train") as train_tab:
                 train = TrainTab(page, top_bar)
             with gr.Tab(page.text("tab.chat"), id="chat"):
                 chat = ChatTab(page, top_bar, kept)
+            with gr.Tab(page.text("tab.export"), id="export"):
+                export = ExportTab(page, top_bar, exported)
         seen = gr.State([])
-        followed = [*(train.monitor[name] for name in MONITOR), chat.status]
+        model, checkpoint = (top_bar.fields[key] for key in ("model_name_or_path", "adapter_name_or_path"))
+        asked = [model, chat.server.engine, exported]
+        followed = [
+            *(train.monitor[name] for name in MONITOR), chat.status, *export.followed, checkpoint, *chat.column_choices
+        ]  # fmt: skip
 
-        def follow(before: list[int]) -> list[Any]:
+        def follow(before: list[int], model: str, engine: str, target: Any) -> list[Any]:
             """Sends only what has changed since this tab's last tick."""
-            values = [*train.view(), chat.status_html()]
+            lists = [gr.update(choices=top_bar.checkpoints(model)), *chat.columns_offered(engine, model)]
+            values = [*train.view(), chat.status_html(), *export.view(target), *lists]
             now = [hash(repr(value)) for value in values]
             changed = [
                 value if position >= len(before) or now[position] != before[position] else gr.skip()
@@ -64,30 +82,43 @@ def build(page: Page) -> gr.Blocks:
             ]
             return [*changed, now]
 
-        draft = Draft(page, train.kept() | chat.kept())
+        draft = Draft(page, train.kept() | chat.kept() | export.kept())
 
-        def opened(draft_text: str, kept: Any) -> list[Any]:
+        def opened(draft_text: str, kept: Any, target: Any) -> list[Any]:
             values = draft.values(draft_text)
-            conversation = chat.restored(kept, values.get("escape_html", True))
-            now = [*train.opened(values), *chat.opened(values), conversation, *follow([])]
-            return [*now, train.estimate.at_opening(page.runs_dir)]
+            conversations = chat.restored(kept, values.get("escape_html", True))
+            chosen = values.get("model_name_or_path", page.model), values.get("infer_backend", LOCAL)
+            target = target or export.running()
+            now = [*train.opened(values), *chat.opened(values), *export.opened(values), *conversations, target]
+            return [*now, *follow([], *chosen, target), train.estimate.at_opening(page.runs_dir)]
 
         blocks.load(
             opened,
-            [draft.carrier, chat.conversation],
-            [*train.opening, *chat.kept().values(), chat.chatbot, *followed, seen, train.estimate.timer],
+            [draft.carrier, chat.conversation, exported],
+            [
+                *train.opening,
+                *chat.kept().values(),
+                *export.kept().values(),
+                *chat.chatbots,
+                exported,
+                *followed,
+                seen,
+                train.estimate.timer,
+            ],
             js=draft.reading,
             **QUIET,
         ).then(None, js="() => { tunedesk.restored(); return []; }")
         # A model that was loaded or unloaded in the other tab has changed what is free.
         train_tab.select(lambda: train.estimate.at_opening(page.runs_dir), None, train.estimate.timer, **QUIET)
-        gr.Timer(REFRESH_S).tick(follow, seen, [*followed, seen], **QUIET)
+        gr.Timer(REFRESH_S).tick(follow, [seen, *asked], [*followed, seen], **QUIET)
     blocks.queue(api_open=False)
     return blocks
 
 
-def create_app(arguments: Namespace, token: str | None) -> Gate:
-    """The whole application, ready to serve."""
+def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
+    """The whole application, ready to serve. Raises Problem for flags that cannot be right."""
+    prefix, trusted = clean_prefix(arguments.root_path), Trusted(arguments.trusted_proxies)
+    hosts, roots = Hosts.of(arguments), Roots.of(arguments)
     runs_dir = Path(arguments.runs_dir).expanduser().absolute()
     chat = ChatProcess(runs_dir / "_chat.log")
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -103,14 +134,21 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
         rest = urlencode([item for item in request.query_params.multi_items() if item[0] != "language"])
         answer = RedirectResponse(f"{chosen}/{'?' if rest else ''}{rest}", status_code=303)
         if language:
-            answer.set_cookie(COOKIE, chosen, max_age=YEAR_S, samesite="lax")
+            path = f"{request.scope.get('root_path', '')}/"
+            answer.set_cookie(COOKIE, chosen, max_age=YEAR_S, path=path, secure=request.url.scheme == "https", samesite="lax")
         return answer
+
+    def to_folder(request: Request) -> RedirectResponse:
+        query = request.url.query
+        return RedirectResponse(f"{request.url.path.rsplit('/', 1)[1]}/{'?' if query else ''}{query}", status_code=307)
 
     @api.get("/favicon.ico")
     def favicon() -> FileResponse:
         return FileResponse(PROJECT / "assets" / "logo.svg", media_type="image/svg+xml")
 
+    html_page.mend()
     for language in LANGUAGES:
+        api.add_api_route(f"/{language}", to_folder, methods=["GET"])
         page = Page(
             text=Text(language),
             model=str(Path(arguments.model).expanduser().absolute()),
@@ -118,12 +156,12 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
             dataset=arguments.dataset,
             runs_dir=runs_dir,
             chat=chat,
+            roots=roots,
         )
         gr.mount_gradio_app(
             api,
             build(page),
             path=f"/{language}",
-            root_path=f"{arguments.root_path.rstrip('/')}/{language}" if arguments.root_path else None,
             theme=theme.theme(),
             css=theme.css(),
             head=theme.head(page.text),
@@ -134,7 +172,7 @@ def create_app(arguments: Namespace, token: str | None) -> Gate:
             show_error=True,
             allowed_paths=[],
         )
-    return Gate(api, token)
+    return Forwarded(Gate(OpenRoutes(Streams(api)), token, hosts), prefix, trusted)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -149,17 +187,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(arguments: Namespace) -> None:
     """Serves until it is told to end. Raises Problem when it cannot start."""
-    if arguments.no_token and arguments.host not in LOOPBACK:
+    if arguments.trust_remote_code:
+        raise Problem("trust_refused")
+    if arguments.no_token and arguments.host not in LOOPBACK and not arguments.insecure:
         raise Problem("token_needed", host=arguments.host)
     token = None if arguments.no_token else arguments.token or secrets.token_urlsafe(24)
     listener = listen(arguments.host, arguments.port)
     app = create_app(arguments, token)
-    shown_host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host
-    if ":" in shown_host:
-        shown_host = f"[{shown_host}]"
-    address = f"http://{shown_host}:{listener.getsockname()[1]}{arguments.root_path}/"
-    query = f"?token={quote(token, safe='')}" if token else ""
-    print(f"\n  微调台 Tunedesk  {address}{query}\n", flush=True)
-    config = uvicorn.Config(app, log_level="warning", root_path=arguments.root_path, timeout_graceful_shutdown=2)
+    print(next_steps(arguments, listener.getsockname()[1], token), flush=True)
+    # app/forwarded.py does what uvicorn's proxy_headers would, for prefixes too; here the peer's own address is needed.
+    config = uvicorn.Config(app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=2)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has closed everything and raises it once more
         uvicorn.Server(config).run(sockets=[listener])

@@ -28,7 +28,7 @@ class ServerControls:
         self.url = gr.Textbox(label=text("server.url"), info=text("server.url.help"), max_lines=1, visible=False,
                               placeholder="http://10.0.0.5:8000/v1", scale=2, elem_id="server_url")  # fmt: skip
         self.key = gr.Textbox(label=text("server.key"), info=text("server.key.help"), type="password", max_lines=1,
-                              visible=False, elem_id="server_key", html_attributes=gr.InputHTMLAttributes(autocomplete="off"))  # fmt: skip
+                              visible=False, elem_id="server_key", html_attributes=gr.InputHTMLAttributes(autocomplete="new-password"))  # fmt: skip
         self.model = gr.Dropdown([], label=text("server.model"), info=text("server.model.help"), visible=False,
                                  allow_custom_value=True, elem_id="server_model")  # fmt: skip
         self.connect = gr.Button(text("server.connect"), visible=False, min_width=100, elem_id="server_connect")

@@ -19,11 +19,12 @@ class TopBar:
 
     def __init__(self, page: Page) -> None:
         text, self._page = page.text, page
+        self._checkpoints = models.Checkpoints(page.runs_dir)
         other = "zh" if text.language == "en" else "en"
         logo = (PROJECT / "assets" / "logo.svg").read_text(encoding="utf-8")
         gr.HTML(fragments.header_html(logo, text("name"), devices().words(text), text("other_language"),
                                       f"../?language={other}"), elem_id="header")  # fmt: skip
-        found = models.found(page.model)
+        found = models.found(page.model, page.roots)
         with gr.Group(elem_classes="td-panel"):
             with gr.Row():
                 self.model_name = gr.Dropdown(
@@ -60,12 +61,12 @@ class TopBar:
         """What the checkpoint list offers for `model`."""
         return [
             (self._page.text("no_checkpoint"), ""),
-            *models.checkpoints(self._page.runs_dir, model, self._page.text),
+            *self._checkpoints.of(self._within(model), self._page.text),
         ]
 
     def learning_rate(self, model: str) -> tuple[str, str]:
         """The learning rate to begin with for `model`, and what is said of it."""
-        text, proposal = self._page.text, models.proposed(model, "learning_rate")
+        text, proposal = self._page.text, models.proposed(self._within(model), "learning_rate")
         if proposal:
             return proposal, text("learning_rate.recommended", name=Path(model).name, value=proposal)
         return default_text("learning_rate"), shown("learning_rate").help(text.language)
@@ -83,7 +84,6 @@ class TopBar:
         if quantization_missing():  # a loaded value is shown all the same, so that it can be taken back
             bits = self.fields["quantization_bit"]
             bits.change(lambda value: gr.update(visible=value != "none"), bits, bits, **QUIET)
-        checkpoint.focus(lambda model: gr.update(choices=self.checkpoints(model)), path, checkpoint, **QUIET)
 
     def named(self, model: str) -> Any:
         """The name list with `model` chosen: the models that the page opened with, and those beside `model`."""
@@ -92,7 +92,12 @@ class TopBar:
         return gr.update(choices=[*found, self._page.text("model_custom")], value=name)
 
     def _found(self, model: str) -> dict[str, str]:
-        return dict(models.found(model)) | dict(models.found(self._page.model))
+        roots = self._page.roots
+        return dict(models.found(model, roots)) | dict(models.found(self._page.model, roots))
+
+    def _within(self, model: str) -> str:
+        """`model`, or none where it is outside of what the page may look at: Start and Load say so."""
+        return model if model in self._page.roots else ""
 
     def _path_of(self, name: str, path: str) -> Any:
         """The path of the model chosen by name; what is typed stays when the name is nobody's, or already its own."""
@@ -109,7 +114,7 @@ class TopBar:
         return [self.named(model), gr.update(choices=self.checkpoints(model), value=""), rate, model]
 
     def _proposals(self) -> set[str]:
-        found = (models.proposed(path, "learning_rate") for _, path in models.found(self._page.model))
+        found = (models.proposed(path, "learning_rate") for _, path in models.found(self._page.model, self._page.roots))
         return {value for value in found if value}
 
 

@@ -147,7 +147,7 @@ class TrainTab:
 
     def _datasets(self, data_dir: str) -> list[str]:
         try:
-            return records.list_datasets(Path(data_dir.strip()).expanduser()) if data_dir.strip() else []
+            return records.list_datasets(self._page.roots.check(data_dir, label("dataset_dir")))
         except Problem:
             return []  # said by `_data_dir_problem` and again by Start
 
@@ -268,6 +268,7 @@ class TrainTab:
 
     def _values(self, values: Sequence[Any]) -> TrainSettings:
         settings = form.settings_from(dict(zip(form.KEYS, values, strict=True)), self._page.runs_dir)
+        self._page.roots.check_settings(settings)
         possible = devices().compute_types
         if settings.compute_type not in ("auto", *possible):
             raise Problem("compute_unsupported", label=label("compute_type"), value=settings.compute_type,
@@ -290,7 +291,7 @@ class TrainTab:
 
     def _data_dir_problem(self, data_dir: str) -> str:
         try:
-            if records.list_datasets(Path(data_dir.strip()).expanduser()):
+            if records.list_datasets(self._page.roots.check(data_dir, label("dataset_dir"))):
                 return ""
             raise Problem("data_dir_empty", label=label("dataset_dir"), path=data_dir.strip())
         except Problem as problem:
@@ -368,6 +369,7 @@ class TrainTab:
         def settings() -> tuple[TrainSettings, Launch]:
             run = runs.latest(self._page.runs_dir) if name is None else None
             folder = run.folder if run else runs.folder_for(self._page.runs_dir, name or "")
+            self._page.roots.check(folder, label("output_dir"))
             found = parse(read_yaml(folder / run_folder.CONFIG))
             resumed = {"output_dir": str(folder), "resume_from_checkpoint": "latest"}
             return found.model_copy(update=resumed), launch_of(processes)
@@ -378,6 +380,7 @@ class TrainTab:
         """Starts what `asked` gives: the messages, the offer and the monitor afterwards."""
         try:
             wanted, launch = asked()
+            self._page.roots.check_settings(wanted)
             busy = runs.alive(self._page.runs_dir)
             if busy and str(busy.folder) == wanted.output_dir:  # a second click on Start
                 return ["", gr.update(visible=False), gr.skip(), *self.view()]

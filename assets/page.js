@@ -31,6 +31,23 @@ tunedesk.changed = (key, names, values) => {
   }
 };
 
+// ---- Conversations: Gradio's BrowserState knows only what all tabs share; each tab keeps its own ----
+
+const OWN = "tunedesk-conversation";
+
+for (const name of ["getItem", "setItem", "removeItem"]) {
+  const original = Storage.prototype[name];
+  Storage.prototype[name] = function (key, ...rest) {
+    return original.call(key === OWN ? sessionStorage : this, key, ...rest);
+  };
+}
+
+// An answer is copied without the numbers that stand below it.
+const write = navigator.clipboard?.writeText.bind(navigator.clipboard);
+if (write) {
+  navigator.clipboard.writeText = (text) => write(text.replace(/\s*<small class="td-numbers">.*?<\/small>/gs, ""));
+}
+
 // ---- The dialog: .td-modal, which Python shows and hides ----
 
 const MODAL = ".td-modal";

@@ -49,6 +49,23 @@ def visible(found: list[Accelerator], environment: Mapping[str, str]) -> list[Ac
     return kept
 
 
+def chosen(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The devices that a run started with `environment` takes, by index; () for all that this machine has.
+
+    NPROC_PER_NODE takes the first so many. ("cpu",): the accelerators are hidden from it.
+    """
+    named = next((environment[name] for name in VISIBLE.values() if name in environment), None)
+    words = [word.strip() for word in (named or "").split(",") if word.strip()]
+    if named is not None and (not words or words[0].startswith("-")):
+        return ("cpu",)
+    if any(word.startswith("GPU-") for word in words):
+        words = [one.index for one in accelerators(environment)]
+    processes = environment.get("NPROC_PER_NODE", "")
+    if processes.isdecimal():
+        return tuple(words[: int(processes)] or map(str, range(int(processes))))
+    return tuple(words)
+
+
 def count(environment: Mapping[str, str] = os.environ) -> int:
     """How many accelerators there are to train on. Asks no tool where the device files show at most one."""
     if not any(environment.get(name) for name in VISIBLE.values()):

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from trainer.decoder import adapter_config, begins_at_base
+from trainer.low_rank import adapter_config, begins_at_base
 from trainer.model import attach_adapter
 
 

@@ -2,7 +2,7 @@
 
     {"op": "load", "model": PATH, "adapter": PATH | null, "template": "auto", "dtype": "auto"}
     {"op": "generate", "id": N, "messages": [{"role", "content"}], "tools": [...] | null,
-     "columns": [{"adapter": PATH | null}, ...], and any of Sampling's values}
+     "columns": [{"adapter": PATH | null, "messages": a column's own, if any}, ...], and any of Sampling's values}
     {"op": "stop"}                       ends the replies being written; the end of stdin ends the process
 
 Events: stage, loaded, delta, done, problem. `columns`: one to three answers to one question, from the base and from
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from trainer import sampling
 from trainer.chat_failure import as_problem
 from trainer.chat_pipes import Inbox, Replies, Request, guarded_stdin, guarded_stdout
-from trainer.compare import Column, columns_of, failing, in_turn
+from trainer.compare import Column, columns_of, failing, in_turn, messages_of
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.problems import Problem
 from trainer.settings import ComputeType
@@ -75,8 +75,8 @@ class Session:
             raise Problem("chat_not_loaded")
         columns = [_placed(model, column) for column in columns_of(request, model.adapter)]
         replies = [
-            failing(column) if isinstance(column, Exception) else _reply(model, request, column)
-            for column, _ in columns
+            failing(column) if isinstance(column, Exception) else _reply(model, request, column, messages)
+            for (column, _), messages in zip(columns, messages_of(request, len(columns)), strict=True)
         ]
         for number, part in in_turn(replies, [alone for _, alone in columns]):
             names = {"id": request.get("id"), "column": number}
@@ -119,9 +119,11 @@ def _placed(model: "ChatModel", column: Column) -> tuple[Column, bool]:
         return error, False
 
 
-def _reply(model: "ChatModel", request: Request, adapter: Path | None) -> "Generator[str | Finish, None, None]":
+def _reply(
+    model: "ChatModel", request: Request, adapter: Path | None, messages: Any
+) -> "Generator[str | Finish, None, None]":
     return model.reply(
-        request.get("messages") or [],
+        messages,
         sampling.parse(request),
         request["cancel"],
         enable_thinking=bool(request.get("enable_thinking", True)),

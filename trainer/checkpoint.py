@@ -7,6 +7,8 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer import run_folder
 from trainer.adapter import save_adapter
+from trainer.plain_file import read_plain
+from trainer.problems import Problem
 from trainer.run_folder import OPTIMIZER, RESUME_FILES, RNG, STATE
 from trainer.validation import Standing
 
@@ -103,14 +107,18 @@ def finish(
     """
     beside = folder / ".final.saving"
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    if best:
-        for path in best.iterdir():
-            if path.name not in RESUME_FILES:
-                shutil.copyfile(path, beside / path.name)
-    else:
-        save_model(beside, model, tokenizer, weights)
-    sync(beside)
+    try:
+        beside.mkdir()
+        if best:
+            for path in best.iterdir():
+                if path.name not in RESUME_FILES:
+                    shutil.copyfile(path, beside / path.name)
+        else:
+            save_model(beside, model, tokenizer, weights)
+        sync(beside)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     for path in sorted(beside.iterdir(), key=lambda path: path.name in run_folder.WEIGHT_FILES):
         path.replace(folder / path.name)
     beside.rmdir()
@@ -129,12 +137,24 @@ def prune(folder: Path, keep: int, newest: int, best: int | None) -> None:
 
 
 def read_state(checkpoint: Path) -> TrainerState:
-    return TrainerState(**json.loads((checkpoint / STATE).read_text()))
+    with _told_by_name(checkpoint / STATE):
+        return TrainerState(**json.loads(read_plain(checkpoint / STATE)))
 
 
 def read_training(checkpoint: Path) -> dict[str, Any]:
     """The state dicts that `save` was given; tensors on the CPU. Never unpickles code."""
-    return torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+    with _told_by_name(checkpoint / OPTIMIZER):
+        return torch.load(checkpoint / OPTIMIZER, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _told_by_name(path: Path) -> Iterator[None]:
+    """Whatever reading `path` raises becomes the Problem that it is broken: the formats' readers raise all kinds."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise Problem("checkpoint_broken", path=str(path.parent), detail=f"{path.name}: {lines[0][:200]}") from error
 
 
 def rng_state() -> dict[str, Any]:
@@ -156,11 +176,16 @@ def rng_state() -> dict[str, Any]:
 
 def restore_rng(checkpoint: Path, rank: int = 0) -> None:
     """The random states as they were at the checkpoint; a process that was not there keeps its own."""
-    saved = torch.load(checkpoint / RNG, map_location="cpu", weights_only=True)
-    states = saved.get("ranks", [saved])
+    with _told_by_name(checkpoint / RNG):
+        saved = torch.load(checkpoint / RNG, map_location="cpu", weights_only=True)
+        states = saved.get("ranks", [saved])
     if rank >= len(states):
         return
-    state = states[rank]
+    with _told_by_name(checkpoint / RNG):
+        _set_rng(states[rank])
+
+
+def _set_rng(state: dict[str, Any]) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, values, position, has_gauss, cached = state["numpy"]

@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import faulthandler
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from trainer import address, run_folder, torchrun
+from trainer import accelerators, address, run_folder, torchrun
 from trainer.events import EventLog, FollowerLog
 from trainer.launch import Launch
 from trainer.model_folder import read_ahead
@@ -125,6 +126,8 @@ def _train(settings: TrainSettings, events: EventLog, stop: "StopOnSignals") -> 
     warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other is not for train.log
     warnings.filterwarnings("ignore", module="peft")
     _log_to(Path(settings.output_dir) / run_folder.LOG)
+    # A crash in a library leaves its name in the log.
+    faulthandler.enable((Path(settings.output_dir) / run_folder.LOG).open("ab"))
     from trainer.weights import Weights  # torch from here on
 
     plain = settings.finetuning_type == "lora" and not settings.quantization_bit and torchrun.rank() is None
@@ -163,6 +166,7 @@ class StopOnSignals:
         self.asked = threading.Event()
         self._events: EventLog | None = None
         self._then: Callable[[], None] | None = None
+        self._number = 0
         for number in numbers:
             signal.signal(number, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # a launcher's request may have come before now
@@ -175,12 +179,15 @@ class StopOnSignals:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.asked.set()
+        self._number = number
         signal.signal(number, signal.SIG_DFL)
         self._answer()
 
     def _answer(self) -> None:
         if self._events:
             self._events.stage("stopping")
+            if self._number == signal.SIGTERM and not self._events.path.with_name(run_folder.STOP_ASKED).exists():
+                self._events.append("warning", code="stopped_from_outside", signal="SIGTERM")
         if self._then:
             self._then()
 
@@ -212,11 +219,13 @@ def claim(folder: Path, settings: TrainSettings) -> tuple[IO[str], EventLog]:
         if not settings.resume_from_checkpoint and run_folder.holds_run(folder):  # since it was checked
             raise Problem("output_exists", label=label("output_dir"), path=str(folder))
         run_folder.remove_leftovers(folder)
-        run_folder.write_identity(folder, run_folder.Identity.of(os.getpid()))
+        run_folder.write_identity(folder, run_folder.Identity.of(os.getpid(), accelerators.chosen(os.environ)))
         # A resumed run keeps the settings it was started with.
         if not (folder / run_folder.CONFIG).exists():
             run_folder.write_whole(folder / run_folder.CONFIG, to_yaml(settings))
         events = EventLog(folder / run_folder.EVENTS)
+        (folder / run_folder.STOP_ASKED).unlink(missing_ok=True)
+        events.keep_room()
         events.stage("starting")
     except OSError as error:
         raise Problem(

@@ -50,7 +50,7 @@ def failing(error: Exception) -> Generator[Any, None, None]:
 
 
 def columns_of(request: dict[str, Any], loaded: Path | None) -> list[Column]:
-    """What `request` asks for in "columns": one to three of {"adapter": path or None}; absent: the `loaded` adapter.
+    """What `request` asks for in "columns": one to three of {"adapter": path or None, "messages": its own or none}; absent: the `loaded` adapter.
 
     What is wrong with one adapter stands in its place. Raises Problem chat_protocol.
     """
@@ -60,6 +60,13 @@ def columns_of(request: dict[str, Any], loaded: Path | None) -> list[Column]:
     if not isinstance(asked, list) or not 1 <= len(asked) <= MOST_COLUMNS:
         raise Problem("chat_protocol", detail="columns")
     return [_column(value) for value in asked]
+
+
+def messages_of(request: dict[str, Any], count: int) -> list[Any]:
+    """What each of `count` columns is asked: its own "messages", where it has gone on with its own answers, else the
+    request's."""
+    columns = request.get("columns") or [{}] * count
+    return [column.get("messages") or request.get("messages") or [] for column in columns]
 
 
 def _column(value: Any) -> Column:

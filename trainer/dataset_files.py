@@ -62,6 +62,8 @@ def _info(data_dir: Path) -> dict[str, Any] | None:
     """The entries of dataset_info.json; None when there is none."""
     if not data_dir.is_dir():
         raise Problem("data_dir_missing", label=label("dataset_dir"), path=str(data_dir))
+    if not (data_dir / INFO).resolve().is_relative_to(data_dir.resolve()):
+        raise Problem("dataset_outside", name=INFO, path=str((data_dir / INFO).resolve()))
     try:
         info = json.loads((data_dir / INFO).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -19,10 +19,11 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from trainer.attached import Attached
-from trainer.decoder import Cache, Cancelled, Decoder, LowRank, read_adapter
+from trainer.decoder import Cache, Cancelled, Decoder, LowRank
 from trainer.decoder_graph import MOST_TOKENS, Graphs
 from trainer.device import is_out_of_memory
 from trainer.draw import NOT_FINITE, Draw
+from trainer.low_rank import read_adapter
 from trainer.problems import Problem
 from trainer.sampling import Sampling
 
@@ -221,7 +222,7 @@ class LeanAnswer(Answer):
                     return
                 new = [token_id]
                 if len(cache.ids) == cache.capacity:
-                    cache = engine.with_room(cache, 2 * cache.capacity)
+                    cache = engine.with_room(cache, min(2 * cache.capacity, len(self._prompt) + self._room))
         except Cancelled:
             return
         finally:

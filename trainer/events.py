@@ -4,11 +4,17 @@ Light: no torch. Codes and values, never sentences. NaN and infinities are writt
 json writes them and read back the same.
 """
 
+import errno
 import json
+import math
 import os
+import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
+
+from trainer.plain_file import open_plain
 
 Event = dict[str, Any]
 Outcome = Literal["completed", "stopped", "failed"]
@@ -34,7 +40,17 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "warning": ("code",),
     "finished": ("outcome",),
 }
-_NUMBERS = ("time", "step", "total_steps", "loss", "eval_loss", "here", "machines")
+# Of any kind, where they are given: words, numbers to count with, and such as may be NaN or missing.
+_TEXTS = ("event", "stage", "path", "code", "outcome", "address")
+_COUNTS = ("step", "total_steps", "here", "machines")
+_NUMBERS = ("loss", "eval_loss", "learning_rate", "grad_norm", "epoch", "tokens_per_second", "memory_gib", "seconds")
+# The latest time that a date can show, and the largest count that a float holds exactly.
+_MOST_TIME, _MOST_COUNT = 2.0**37, 2**53
+
+# Room for the last event on a disk that is full; longer than any.
+SPARE, SPARE_BYTES = ".spare", 2**16
+# A line of ours is shorter. What has none of these bytes' ends is not kept in memory until it has.
+MOST_LINE_BYTES, CHUNK_BYTES = 2**20, 2**20
 
 
 class EventLog:
@@ -42,16 +58,26 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        _end_torn_line(path)
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for
+            raise OSError(errno.EINVAL, "not a file", str(path))
 
     @property
     def path(self) -> Path:
         return self._path
 
+    def keep_room(self) -> None:
+        """Takes the room that the finished event needs now, while there is some. Raises OSError when there is none."""
+        # No zeros: file systems that compress would keep no room for them.
+        self._spare.write_bytes(os.urandom(SPARE_BYTES))
+
     def append(self, event: str, **values: Any) -> None:
-        line = json.dumps({"event": event, "time": round(time.time(), 3), **values}, ensure_ascii=False)
-        with self._path.open("ab", buffering=0) as file:
-            file.write(line.encode() + b"\n")
+        """Raises OSError when the disk is full; a finished event has room of its own."""
+        text = json.dumps({"event": event, "time": round(time.time(), 3), **values}, ensure_ascii=False)
+        # A name that is no UTF-8 has surrogates, which JSON can escape.
+        line = text.encode(errors="backslashreplace") + b"\n"
+        if event == "finished":
+            self._spare.unlink(missing_ok=True)
+        _append_line(self._path, line)
 
     def stage(self, stage: Stage, **values: Any) -> None:
         self.append("stage", stage=stage, **values)
@@ -65,6 +91,10 @@ class EventLog:
             if event.get("stage") == "starting":
                 break
         self.append("finished", outcome=outcome, **values)
+
+    @property
+    def _spare(self) -> Path:
+        return self._path.with_name(SPARE)
 
 
 class FollowerLog(EventLog):
@@ -82,48 +112,71 @@ class FollowerLog(EventLog):
             super().append(event, **values)
 
 
-def _end_torn_line(path: Path) -> None:
-    """A killed writer may leave half a line; the next one must not be glued to it."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb+") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
+def _append_line(path: Path, line: bytes) -> None:
+    """A killed writer or a full disk may have left half a line; the next one must not be glued to it."""
+    with path.open("ab+", buffering=0) as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        while line:  # a disk that is nearly full takes a part, and refuses the rest
+            line = line[file.write(line) :]
 
 
-def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """The complete events after byte `offset`, and the offset to go on from.
+def read_events(
+    path: Path, offset: int = 0, parse: Callable[[bytes], Event | None] | None = None
+) -> tuple[list[Event], int]:
+    """The complete events after byte `offset`, and the offset to go on from. `parse`: instead of `parsed`.
 
-    A missing file has no events; lines that are no whole event (torn or corrupt) are passed over.
+    A file that is missing or cannot be read has no events; lines that are no whole event (torn, corrupt, or longer
+    than any of ours) are passed over.
     """
+    events: list[Event] = []
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             file.seek(offset)
-            data = file.read()
-    except FileNotFoundError:
+            return events, _read_lines(file, offset, events, parse or parsed)
+    except OSError:
         return [], offset
-    end = data.rfind(b"\n") + 1
-    events = (_parsed(line) for line in data[:end].splitlines())
-    return [event for event in events if event is not None], offset + end
 
 
-def _parsed(line: bytes) -> Event | None:
+def _read_lines(file: IO[bytes], offset: int, events: list[Event], parse: Callable[[bytes], Event | None]) -> int:
+    """Adds the events of the whole lines from `offset` on; returns where the line begins that is not whole yet."""
+    rest = b""
+    while data := file.read(CHUNK_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        events += [event for line in lines if (event := parse(line)) is not None]
+        offset += sum(len(line) + 1 for line in lines)
+        if len(rest) > MOST_LINE_BYTES:
+            offset, rest = offset + len(rest), b""
+    return offset
+
+
+def parsed(line: bytes) -> Event | None:
+    """The event of `line`; None when it is torn or corrupt."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and _is_whole(event) else None
 
 
 def _is_whole(event: Event) -> bool:
-    """Whether `event` has what its kind must have, numbers where numbers belong."""
+    """Whether `event` has what its kind must have, and numbers, in range, where numbers belong."""
     needed = ["event", "time", *FIELDS.get(str(event.get("event")), ())]
     if event.get("stage") == "training":
         needed += ["step", "total_steps"]
     if event.get("stage") == "waiting_for_machines":
         needed += ["address", "here", "machines"]
-    return all(
-        isinstance(event.get(name), int | float if name in _NUMBERS else str)  # bool is an int, and harmless
-        for name in needed
+    return all(event.get(name) is not None for name in needed) and all(
+        _fits(name, value) for name, value in event.items()
     )
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name == "time":
+        return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _MOST_TIME
+    if name in _COUNTS:
+        return isinstance(value, int) and 0 <= value < _MOST_COUNT
+    if name in _NUMBERS:
+        return value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _MOST_COUNT)
+    return name not in _TEXTS or isinstance(value, str)

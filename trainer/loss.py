@@ -73,13 +73,13 @@ class LabelLoss(nn.Module):
         self.labels_only = True
         self.narrow = False
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The fp32 loss of `batch`, a scalar."""
+    def forward(self, batch: Batch, states: bool = False) -> Tensor:
+        """The fp32 loss of `batch`, a scalar; `states`: what the output layer makes it of instead, (labels, hidden)."""
         inputs: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
         if batch.starts is not None:
             inputs |= {"position_ids": batch.position_ids, "cu_seq_lens_q": batch.starts, "cu_seq_lens_k": batch.starts,
                        "max_length_q": batch.longest, "max_length_k": batch.longest}  # fmt: skip
-        if not self.labels_only:
+        if not self.labels_only and not states:
             logits = self.model(**inputs).logits.flatten(0, 1).index_select(0, batch.predicting)
             return _weighted(logits, batch)
         model = causal_lm(self.model)
@@ -87,6 +87,8 @@ class LabelLoss(nn.Module):
             hidden = model.get_decoder()(**inputs, predicting=batch.predicting).last_hidden_state[0]
         else:
             hidden = model.get_decoder()(**inputs).last_hidden_state.flatten(0, 1).index_select(0, batch.predicting)
+        if states:
+            return hidden
         output = model.get_output_embeddings()
         if type(output) is nn.Linear and output.bias is None:
             loss: Tensor = LinearCrossEntropy.apply(hidden, output.weight, batch.targets, batch.weights)
@@ -99,23 +101,53 @@ class LabelLoss(nn.Module):
         training = self.training
         self.eval()
         self.labels_only = self.narrow = False
-        whole = self(batch)
-        self.labels_only = True
-        self.labels_only = torch.allclose(self(batch), whole, rtol=2e-2)
+        states = self(batch, states=True)
+        self.labels_only = self._is_one_layer(batch, states)
         if self.labels_only and batch.input_ids.is_cpu and not torch.is_autocast_enabled("cpu"):
-            self._try_narrow(batch, whole)
+            self._try_narrow(batch, states)
         self.train(training)
 
-    def _try_narrow(self, batch: Batch, whole: Tensor) -> None:
+    def _is_one_layer(self, batch: Batch, states: Tensor) -> bool:
+        """Whether the model's logits are what its output layer makes of `states`.
+
+        Not the loss tells: that of a model that has learned nothing hardly depends on its logits. Here the layer
+        answers with numbers of every size, for what caps them shows in large ones only.
+        """
+        output = causal_lm(self.model).get_output_embeddings()
+        seen: list[Tensor] = []
+
+        def answer(_: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+            given = torch.linspace(-100, 100, logits.shape[-1]).to(logits).expand_as(logits)
+            seen.extend(part.flatten(0, 1).index_select(0, batch.predicting) for part in (inputs[0], given))
+            return given
+
+        if output is None:
+            return False
+        hook = output.register_forward_hook(answer)
+        try:
+            loss = self(batch)
+        finally:
+            hook.remove()
+        if not seen:
+            return False
+        given_states, given = seen
+        return torch.allclose(loss, _weighted(given, batch), rtol=1e-3) and are_close(states, given_states, 2e-2)
+
+    def _try_narrow(self, batch: Batch, states: Tensor) -> None:
         layers = getattr(causal_lm(self.model).get_decoder(), "layers", None)
         if not layers or {name for name, _ in layers[-1].named_children()} != LAYER_PARTS:
             return
         last = layers[-1]
         last.forward = types.MethodType(_last_layer, last)
         self.narrow = True
-        self.narrow = torch.allclose(self(batch), whole, rtol=1e-4)
+        self.narrow = are_close(self(batch, states=True), states, 1e-4)
         if not self.narrow:
             del last.forward
+
+
+def are_close(found: Tensor, wanted: Tensor, most: float) -> bool:
+    """Whether the norm of their difference is at most `most` times that of `wanted`."""
+    return found.shape == wanted.shape and bool((found - wanted).float().norm() <= most * wanted.float().norm())
 
 
 def _last_layer(layer: Any, hidden_states: Tensor, *args: Any, predicting: Tensor | None = None, **kwargs: Any) -> Any:

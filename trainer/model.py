@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 
 from trainer.device import is_out_of_memory
 from trainer.problems import Problem
@@ -62,7 +63,7 @@ def load_model(
             config=config,
             dtype=dtype,
             device_map={"": device} if device.type != "cpu" else None,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(config),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -93,6 +94,12 @@ def load_model(
     if device.type != "cpu":
         torch.accelerator.empty_cache()  # transformers sets aside as much memory again as the weights take
     return model.eval()
+
+
+def _attention(config: Any) -> str:
+    """Attention by torch's own kernel; "eager" for families that have none, or no attention at all."""
+    family = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if getattr(family, "_supports_sdpa", True) else "eager"
 
 
 def _generation_config(folder: Path) -> GenerationConfig | None:
@@ -161,7 +168,7 @@ def linear_names(model: PreTrainedModel) -> list[str]:
     output = model.get_output_embeddings()
     return sorted(
         {name.rsplit(".", 1)[-1] for name, module in model.named_modules()
-         if isinstance(module, torch.nn.Linear) and module is not output}
+         if isinstance(module, torch.nn.Linear | Conv1D) and module is not output}
     )  # fmt: skip
 
 

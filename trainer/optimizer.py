@@ -22,7 +22,7 @@ def adamw(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
 
 
 def groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Matrices decay; biases and norms do not.
+    """Matrices decay, and DoRA's magnitudes as transformers' Trainer has it; biases and norms do not.
 
     LoRA+ (https://arxiv.org/abs/2402.12354, eq. 5): the B matrices learn `loraplus_lr_ratio` times as fast, and with
     them vectors such as DoRA's magnitudes, as peft has it.
@@ -32,7 +32,8 @@ def groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
         if not parameter.requires_grad:
             continue
         fast = settings.loraplus_lr_ratio and ("lora_B" in name or "lora_embedding_B" in name or parameter.ndim < 2)
-        key = (settings.loraplus_lr_ratio if fast else 1.0, settings.weight_decay if parameter.ndim >= 2 else 0.0)
+        decays = parameter.ndim >= 2 or "lora_magnitude_vector" in name
+        key = (settings.loraplus_lr_ratio if fast else 1.0, settings.weight_decay if decays else 0.0)
         found.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "lr": settings.learning_rate * ratio, "weight_decay": decay}

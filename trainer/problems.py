@@ -105,6 +105,21 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: {key} has its own control on the page, {control}. Set it there.",
         "{label}：{key} 在页面上有自己的控件“{control}”。请在那里设置。",
     ),
+    "path_outside": (
+        "{label}: {path} lies outside the folders that this page may use. Choose another, or start the page with "
+        "--allow-path and that folder.",
+        "{label}：{path} 不在本页可用的文件夹之内。请另选，或在启动网页时用 --allow-path 加上该文件夹。",
+    ),
+    "host_unknown": (
+        "--allow-host: got {value}. Write a host name such as gpu.example.org, or .example.org for all names below it.",
+        "--allow-host：给出的是 {value}。请填写主机名，例如 gpu.example.org；.example.org 表示其下的所有名称。",
+    ),
+    "trust_refused": (
+        "--trust-remote-code is not supported: a model folder's own Python code is never run here. "
+        "Choose a model whose architecture transformers knows, and leave the flag out.",
+        "不支持 --trust-remote-code：这里从不运行模型文件夹里的 Python 代码。"
+        "请选择 transformers 已支持架构的模型，并去掉该参数。",
+    ),
     "model_missing": (
         "{label}: nothing given. Choose a model or type the path of a model folder.",
         "{label}：没有填写。请选择模型，或填写模型文件夹的路径。",
@@ -385,6 +400,46 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Resume from the last checkpoint, or start again.",
         "进程突然消失：被外部终止，或内存不足。请从最近的检查点继续，或重新开始。",
     ),
+    "killed_unseen": (
+        "The process was ended from outside: by kill -9, or with the container, job or terminal that it ran in; the "
+        "kernel did not end it for want of memory. Resume from the last checkpoint, or start again.",
+        "进程被外部强行终止：kill -9，或所在的容器、作业或终端被关闭；并非因内存不足被内核终止。"
+        "请从最近的检查点继续，或重新开始。",
+    ),
+    "killed_while_stopping": (
+        "The process was asked to end and then killed before it had saved, as Slurm and Kubernetes do when the time "
+        "they give is over. Resume from the last checkpoint, or start again; give it more time to end.",
+        "进程被要求结束，但还没保存完就被强行终止，Slurm 和 Kubernetes 在宽限时间用完后会这样做。"
+        "请从最近的检查点继续，或重新开始；并给它更长的结束时间。",
+    ),
+    "crashed": (
+        "The program crashed in a library ({detail}): a defect of a driver or package, not of the settings. "
+        "Resume from the last checkpoint; if it happens again, send the log to whoever looks after the machine.",
+        "程序在某个库中崩溃（{detail}）：是驱动或软件包的缺陷，与设置无关。"
+        "请从最近的检查点继续；如再次发生，请把日志交给维护机器的人。",
+    ),
+    "not_started": (
+        "The trainer ended before it had begun: {detail} Correct that, then start again.",
+        "训练程序还没开始就结束了：{detail} 请改正后重新开始。",
+    ),
+    "run_copied": (
+        "This is a copy of the run in {path}, made while that was training. Resume it from its last checkpoint, or go "
+        "to the original.",
+        "这是 {path} 的副本，复制时原训练仍在进行。可从它最近的检查点继续，或查看原训练。",
+    ),
+    "run_folder_gone": (
+        "The run's folder {path} was moved or deleted while it was training. If it was moved, resume it where it is now.",
+        "训练进行中，其目录 {path} 被移走或删除。如果是移走了，请在新位置继续训练。",
+    ),
+    "checkpoint_broken": (
+        "The checkpoint {path} cannot be read ({detail}). Delete this folder, then resume from the one before it.",
+        "检查点 {path} 无法读取（{detail}）。请删除这个目录，再从前一个检查点继续。",
+    ),
+    "stopped_from_outside": (
+        "The run was asked to end by {signal} from outside this page: by kill, Slurm, Kubernetes, or the machine being "
+        "shut down.",
+        "训练收到页面之外的 {signal} 信号而结束：来自 kill、Slurm、Kubernetes，或机器正在关机。",
+    ),
     "died": (
         "The process ended without a word. Look at the end of the log.",
         "进程意外结束，没有留下原因。请看日志末尾。",
@@ -480,13 +535,21 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "This run belongs to machine {host}; only that machine can tell whether it is alive.",
         "这次训练属于机器 {host}，只有那台机器能判断它是否仍在运行。",
     ),
+    "root_path_unknown": (
+        "--root-path: got {value}, which is no path prefix. Write one such as /tunedesk.",
+        "--root-path：给出的是 {value}，不是路径前缀。请填写例如 /tunedesk。",
+    ),
+    "trusted_proxy_unknown": (
+        "--trusted-proxies: got {value} ({detail}). Write addresses or networks such as 10.0.0.0/8, separated by commas.",
+        "--trusted-proxies：给出的是 {value}（{detail}）。请填写地址或网段，例如 10.0.0.0/8，用逗号分隔。",
+    ),
     "port_in_use": (
         "Port {port} on {host} cannot be used ({detail}). Choose another: --port, or PORT=… make run.",
         "{host} 的端口 {port} 无法使用（{detail}）。请换一个：--port，或 PORT=… make run。",
     ),
     "token_needed": (
-        "--no-token lets everyone in who reaches {host}. Use it with --host 127.0.0.1 only.",
-        "--no-token 会让能访问 {host} 的任何人进入。请只与 --host 127.0.0.1 一起使用。",
+        "--no-token lets everyone in who reaches {host}. Use it with --host 127.0.0.1, or add --insecure.",
+        "--no-token 会让能访问 {host} 的任何人进入。请与 --host 127.0.0.1 一起使用，或再加上 --insecure。",
     ),
     "chat_busy": (
         "Another reply is being written. Wait for it or press Stop.",
@@ -634,6 +697,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "remote_lost": (
         "The connection to {url} broke off while it answered ({detail}). What has come so far is kept.",
         "{url} 应答时连接中断（{detail}）。已收到的内容仍保留。",
+    ),
+    "compare_nothing": (
+        "Compare: no column has a checkpoint. Choose at least one.",
+        "对比：没有选择任何检查点。请至少选择一个。",
+    ),
+    "server_model_missing": (
+        "Model of the server: nothing chosen. Press Connect and choose one of its models.",
+        "服务的模型：没有选择。请点击“连接”，再从列表中选择。",
     ),
     "chat_column_model": (
         "{path} is a model of its own, not a LoRA checkpoint: it cannot stand beside the loaded one. Load it as the model.",

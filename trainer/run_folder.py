@@ -8,11 +8,15 @@ import json
 import os
 import shutil
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
+
+from trainer import oom
+from trainer.events import read_events
+from trainer.plain_file import read_plain
 
 CONFIG, IDENTITY, EVENTS, LOG, LOCK, PLOT = (
     "config.yaml",
@@ -22,6 +26,8 @@ CONFIG, IDENTITY, EVENTS, LOG, LOCK, PLOT = (
     ".lock",
     "training_loss.png",
 )
+# There while the page has asked the trainer to end, and nobody else.
+STOP_ASKED = ".stop_asked"
 STATE, OPTIMIZER, RNG = RESUME_FILES = ("trainer_state.json", "optimizer.pt", "rng_state.pt")
 WEIGHT_FILES = (
     "adapter_model.safetensors",
@@ -32,28 +38,70 @@ WEIGHT_FILES = (
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process writes a run. `started`: seconds since the epoch; `boot_id` tells machine restarts apart."""
+    """Which process writes a run, and how it found the folder.
+
+    `started`: seconds since the epoch; `ticks`: the same as the kernel counts it since the machine's start, which no
+    setting of the clock changes; `boot_id` tells machine restarts apart. `devices`: those that it takes, as
+    accelerators.chosen names them; () for all of the machine's. `folder` and `inode`: of the run folder, so that a copy
+    is known. `ends_before`: finished events that were there; `log_before`: bytes of its log. `oom_kills`: what
+    `oom_counter` said.
+    """
 
     pid: int
     started: float
     boot_id: str
     host: str
+    devices: tuple[str, ...] = ()
+    ticks: int = 0
+    folder: str = ""
+    inode: int = 0
+    ends_before: int = 0
+    log_before: int = 0
+    oom_counter: str = ""
+    oom_kills: int = 0
+    copied: bool = False
 
     @classmethod
-    def of(cls, pid: int) -> "Identity":
-        return cls(pid, psutil.Process(pid).create_time(), boot_id(), socket.gethostname())
+    def of(cls, pid: int, devices: tuple[str, ...] = ()) -> "Identity":
+        counter = oom.counter(pid)
+        return cls(
+            pid,
+            psutil.Process(pid).create_time(),
+            boot_id(),
+            socket.gethostname(),
+            devices,
+            ticks=_ticks(pid) or 0,
+            oom_counter=str(counter),
+            oom_kills=oom.kills(counter) or 0,
+        )
 
     def is_alive(self) -> bool:
         """Whether that very process still runs here: the pid may have been given to another since."""
-        if self.boot_id != boot_id():
+        if self.copied or self.boot_id != boot_id():
             return False
         try:
             process = psutil.Process(self.pid)
-            # Start times are derived from the clock, which may be set between two readings.
-            same = abs(process.create_time() - self.started) < 2.0
+            # Where there is no /proc, start times are derived from the clock, which may be set between two readings.
+            ticks = _ticks(self.pid)
+            known = self.ticks and ticks is not None
+            same = self.ticks == ticks if known else abs(process.create_time() - self.started) < 2.0
             return same and process.status() != psutil.STATUS_ZOMBIE
         except (psutil.Error, ValueError, OverflowError):
             return False
+
+    def memory_was_short(self) -> bool | None:
+        """Whether the kernel has ended a process of this one's control group for memory since; None: it cannot tell."""
+        now = oom.kills(Path(self.oom_counter)) if self.oom_counter else None
+        return None if now is None else now > self.oom_kills
+
+
+def _ticks(pid: int) -> int | None:
+    """When `pid` started, in the kernel's ticks since the machine's start; None where /proc does not say."""
+    try:
+        # The second field is the program's name, which may hold spaces and brackets.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def boot_id() -> str:
@@ -65,7 +113,24 @@ def boot_id() -> str:
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
-    write_whole(folder / IDENTITY, json.dumps(asdict(identity)) + "\n")
+    """To be written before the process it names writes anything else."""
+    found = replace(
+        identity,
+        folder=str(folder.absolute()),
+        inode=folder.stat().st_ino,
+        ends_before=sum(event["event"] == "finished" for event in read_events(folder / EVENTS)[0]),
+        log_before=identity.log_before or _size(folder / LOG),
+    )
+    values = asdict(found)
+    del values["copied"]
+    write_whole(folder / IDENTITY, json.dumps(values) + "\n")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -74,7 +139,7 @@ def write_whole(path: Path, text: str) -> None:
     try:
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
 
@@ -84,23 +149,50 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".*"):
         if path.suffix in (".saving", ".removing"):
             shutil.rmtree(path, ignore_errors=True)
-        elif path.suffix == ".tmp":
+        elif path.suffix == ".tmp" and not _is_being_written(path):
             path.unlink(missing_ok=True)
+
+
+def _is_being_written(beside: Path) -> bool:
+    """Whether the process that `write_whole` ran in still lives, as the page does that has just started this one."""
+    writer = beside.stem.rpartition(".")[2]
+    return writer.isdecimal() and len(writer) < 10 and psutil.pid_exists(int(writer))
 
 
 def read_identity(folder: Path) -> Identity | None:
     """None when absent or not readable as an identity."""
     try:
-        found = json.loads((folder / IDENTITY).read_text())
-        identity = Identity(int(found["pid"]), float(found["started"]), str(found["boot_id"]), str(found["host"]))
-    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        found = json.loads(read_plain(folder / IDENTITY))
+        identity = Identity(**{one.name: _as(one.type, found[one.name]) for one in fields(Identity)
+                               if one.name in found and one.name != "copied"})  # fmt: skip
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError):
         return None
-    return identity if identity.pid > 0 else None
+    return replace(identity, copied=_is_copy(folder, identity)) if 0 < identity.pid < 2**31 else None
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """`value` as the type that a field of Identity declares."""
+    if kind in (int, float, str):
+        return kind(value)
+    return tuple(map(str, value or ()))
+
+
+def _is_copy(folder: Path, identity: Identity) -> bool:
+    """Whether `identity` was written into another folder, of which this is a copy. A moved one keeps its inode, one
+    that is mounted elsewhere too; where inodes do not last, the path does."""
+    if not identity.folder or identity.folder == str(folder.absolute()):
+        return False
+    try:
+        return folder.stat().st_ino != identity.inode
+    except OSError:
+        return False
 
 
 def lock(folder: Path) -> IO[str] | None:
     """The run's exclusive lock, held until the file or its process is gone; None when another holds it."""
-    file = (folder / LOCK).open("a")
+    # Not waited for, should somebody have put a FIFO there.
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    file = os.fdopen(descriptor, "r")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -126,12 +218,12 @@ def step_of(checkpoint: Path) -> int:
 
 def has_weights(folder: Path) -> bool:
     """Whether `folder` holds an adapter or a model."""
-    return any((folder / name).is_file() for name in WEIGHT_FILES)
+    return any(os.path.isfile(folder / name) for name in WEIGHT_FILES)
 
 
 def is_resumable(checkpoint: Path) -> bool:
     """Whether a run can go on from `checkpoint`: it has the optimizer's and the random states."""
-    return all((checkpoint / name).is_file() for name in RESUME_FILES)
+    return all(os.path.isfile(checkpoint / name) for name in RESUME_FILES)
 
 
 def is_adapter(folder: Path) -> bool:

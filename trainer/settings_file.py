@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from trainer.plain_file import read_plain
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, as_text, shown
 
@@ -14,7 +15,10 @@ from trainer.settings import TrainSettings, as_text, shown
 def read_yaml(path: Path) -> dict[str, Any]:
     """The key-value pairs of a settings file. Raises Problem when it is none."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # A shell's <(…) is no plain file; what lies in a folder must be one, or it could be waited for without end.
+        values = yaml.safe_load(
+            path.read_text(encoding="utf-8") if path.parts[:2] == ("/", "dev") else read_plain(path)
+        )
     except OSError as error:
         code = "file_missing" if isinstance(error, FileNotFoundError) else "file_unreadable"
         what = {"en": "Settings file", "zh": "设置文件"}

@@ -1,5 +1,6 @@
 """A run's processes started and ended through torchrun's own launcher; and what such a process knows of it."""
 
+import contextlib
 import ctypes
 import itertools
 import logging
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from trainer import run_folder
 from trainer.again import AGAIN, saved_step
 from trainer.events import EventLog
 from trainer.launch import Launch
@@ -128,6 +130,10 @@ def _report(events: EventLog, failed: "ChildFailedError", machines: "Machines | 
     log.error("process %d ended with %s", rank, failure.exitcode)
     number = -failure.exitcode if failure.exitcode < 0 else 0
     detail = signal.Signals(number).name if number else f"exit {failure.exitcode}"
+    identity = run_folder.read_identity(events.path.parent)
+    if number == signal.SIGKILL and identity and identity.memory_was_short():
+        events.finish_once("failed", code="out_of_host_memory")
+        return
     told: dict[str, Any] = {"code": "process_died", "rank": rank, "host": socket.gethostname(), "detail": detail}
     if machines:
         machines.end(told.pop("code"), told)  # unless another machine was first
@@ -155,7 +161,8 @@ def relay_stop(events: EventLog) -> None:
     """Asks the processes that `run` started to finish their step and save; ends this one when there are none yet."""
     children = psutil.Process().children()
     for child in children:
-        child.send_signal(STOP)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            child.send_signal(STOP)
     if not children:
         events.append("finished", outcome="stopped", step=saved_step(events))
         sys.exit(0)

@@ -1,7 +1,9 @@
 """The training loop: one process, from settings to a finished run folder. Reads top to bottom."""
 
+import errno
 import logging
 import math
+import os
 import shutil
 import threading
 import time
@@ -64,8 +66,8 @@ def run(
         problem = _explained(error, settings)
         try:
             events.finish_once("failed", code=problem.code, **problem.values)
-        except OSError as full:  # the disk that stopped the run may have no room for the event either
-            log.error("the finished event could not be written: %s", full)
+        except OSError as gone:  # with the folder, or the room that was kept for it
+            log.error("the finished event could not be written: %s", gone)
         log.error("%s", problem)
         ranks.abandon(problem)
         return 1
@@ -76,7 +78,10 @@ def _explained(error: Exception, settings: TrainSettings) -> Problem:
         return error
     if is_out_of_memory(error):
         return Problem("out_of_device_memory", device=current().name)
-    if (isinstance(error, OSError) and error.errno == 28) or _says_disk_full(str(error), settings.output_dir):
+    if not os.path.isdir(settings.output_dir):
+        return Problem("run_folder_gone", path=settings.output_dir)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or _says_disk_full(str(error), settings.output_dir):
         return Problem("disk_full", path=settings.output_dir)
     lines = str(error).strip().splitlines() or [""]
     return Problem("python_error", kind=type(error).__name__, detail=lines[0][:300])
@@ -85,7 +90,8 @@ def _explained(error: Exception, settings: TrainSettings) -> Problem:
 def _says_disk_full(words: str, output_dir: str) -> bool:
     """torch and safetensors wrap the system's error in words of their own."""
     writing = "PytorchStreamWriter" in words or "inline_container" in words
-    return "No space left on device" in words or (writing and shutil.disk_usage(output_dir).free < 64 * 2**20)
+    said = any(os.strerror(number) in words for number in (errno.ENOSPC, errno.EDQUOT))
+    return said or (writing and shutil.disk_usage(output_dir).free < 64 * 2**20)
 
 
 def train(
@@ -154,7 +160,7 @@ def train(
         passes.without_autocast()
     if cut:
         passes.in_step_with(ranks, zero)
-    passes.check(samples.train[:2])
+    passes.check(samples.train)
     if settings.neftune_noise_alpha:
         Neftune(loss_of, model.get_input_embeddings(), settings.neftune_noise_alpha)
     passes.fit(samples.train, settings.gradient_checkpointing)

@@ -46,12 +46,14 @@ def generate(replies: Replies, request: Request) -> None:
             del running[number]
             names = {"op": "generate", "id": request["id"], "column": number}
             replies.problem(Problem("chat_not_finite", value="nan"), **names, model_kept=True)
-    for character in text:
+    own = [(column.get("messages") or request["messages"])[-1]["content"] for column in columns or [{}]]
+    texts = [content.partition(" ")[2] for content in own]
+    for place in range(max(map(len, texts))):
         if request["cancel"].is_set():
             break
         time.sleep(0.02 * (order == "slow"))
-        for number in running:
-            shown = character + str(number) * bool(columns)
+        for number in [number for number in running if place < len(texts[number])]:
+            shown = texts[number][place] + str(number) * bool(columns)
             replies.send("delta", id=request["id"], column=number, text=shown)
             running[number] += 1
     finish = "cancelled" if request["cancel"].is_set() else "stop"

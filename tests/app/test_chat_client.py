@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from app.chat import ChatProcess, Done
+from tests.bench import chat_cycles
 from tests.tiny import build_hollow_adapter, build_hollow_model, build_tiny_adapter, build_tiny_model
 from trainer.problems import Problem
 
@@ -361,3 +362,12 @@ def test_the_real_process_loads_answers_stops_swaps_and_gives_its_memory_back(tm
     finally:
         chat.unload()
     assert psutil.Process().children() == []
+
+
+@pytest.mark.slow
+def test_cycles_of_the_real_process_give_back_memory_threads_and_files(tmp_path: Path) -> None:
+    folder = build_tiny_model(tmp_path / "model")
+    before, _, last = chat_cycles.run(folder, 2, tmp_path / "chat.log")
+    assert (last.threads, last.files, last.processes) == (before.threads, before.files, before.processes)
+    # Loading takes hundreds of MiB; what the page's own process allocates on the way is some.
+    assert last.rss_mib - before.rss_mib < 4

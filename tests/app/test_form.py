@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app import form, saved_settings
+from app.roots import Roots
 from app.text import LOCALES, Text
 from trainer.problems import LANGUAGES, Problem, Problems
 from trainer.settings import default_text, is_boolean, keys
@@ -156,7 +157,7 @@ def test_the_quantization_control_is_there_where_models_can_be_quantized(
     from app.page import Page
 
     monkeypatch.setattr(top_bar, "quantization_missing", lambda: missing)
-    page = Page(Text("zh"), "", tmp_path, "", tmp_path, ChatProcess(tmp_path / "chat.log"))
+    page = Page(Text("zh"), "", tmp_path, "", tmp_path, ChatProcess(tmp_path / "chat.log"), Roots((tmp_path,)))
     with gr.Blocks():
         bar = top_bar.TopBar(page)
     assert bar.fields["quantization_bit"].visible is (missing is None)

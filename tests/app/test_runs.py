@@ -236,10 +236,40 @@ def test_the_best_checkpoint_is_marked_in_the_list(folder: Path, result: int, ma
     for name in ("", "checkpoint-10", "checkpoint-20", "checkpoint-30"):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "adapter_model.safetensors").touch()
-    names = [name for name, _ in models.checkpoints(folder.parent, "/m", EN)]
+    names = [name for name, _ in models.Checkpoints(folder.parent).of("/m", EN)]
     assert names == [
         "run (result) ★ best" if marked else "run (result)",
         "run / checkpoint-30",
         "run / checkpoint-20 ★ best",
         "run / checkpoint-10",
     ]
+
+
+def test_a_checkpoint_is_listed_as_soon_as_it_is_there_while_the_run_trains(folder: Path) -> None:
+    from app import models
+    from trainer.settings import parse
+    from trainer.settings_file import to_yaml
+
+    (folder / "config.yaml").write_text(to_yaml(parse({"model_name_or_path": "/m"})))
+    owned_by(folder, os.getpid())
+    events(folder, *training())
+    listed = models.Checkpoints(folder.parent)
+    assert listed.of("/m", EN) == []
+    saving = folder / ".checkpoint-10.saving"
+    saving.mkdir()
+    (saving / "adapter_model.safetensors").touch()
+    assert listed.of("/m", EN) == [], "a half-written one is none"
+    saving.rename(folder / "checkpoint-10")
+    assert listed.of("/m", EN) == [("run / checkpoint-10", str(folder / "checkpoint-10"))]
+    assert listed.of("/other", EN) == []
+
+
+def test_only_templates_that_can_be_told_to_think_are_said_to_know_it(tmp_path: Path) -> None:
+    from app.models import knows_thinking
+
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{% if enable_thinking %}"}')
+    assert knows_thinking(str(tmp_path), "auto")
+    assert not knows_thinking(str(tmp_path), "chatml")
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert not knows_thinking(str(tmp_path), "auto"), "the file goes before the tokenizer's own"
+    assert not knows_thinking(str(tmp_path / "nowhere"), "auto")

@@ -43,7 +43,7 @@ def theirs(model: Any, tokenizer: Any, prompt: list[int], how: Sampling) -> floa
     if how.temperature:
         arguments = {"do_sample": True, "temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k}
     arguments |= {"input_ids": given, "attention_mask": torch.ones_like(given), "streamer": streamer,
-                  "max_new_tokens": NEW, "min_new_tokens": NEW, "pad_token_id": 0}  # fmt: skip
+                  "max_new_tokens": NEW, "eos_token_id": None, "pad_token_id": 0}  # fmt: skip
     began = time.perf_counter()
     thread = threading.Thread(target=model.generate, kwargs=arguments)
     thread.start()

@@ -1,5 +1,6 @@
 """Chromium, and the page as a person meets it: by labels and button texts, not by internals."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from tests.tiny import build_tiny_model
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright, and Debian's chromium")
 
@@ -107,6 +110,19 @@ class Walker:
             self._screenshots.mkdir(parents=True, exist_ok=True)
             self.page.wait_for_timeout(600)  # let transitions and the chart settle
             self.page.screenshot(path=self._screenshots / f"{name}.png", full_page=full)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights that never choose a control token, so that a reply does not end; slow enough to be watched."""
+    from safetensors.torch import load_file, save_file
+
+    folder = build_tiny_model(tmp_path_factory.mktemp("model") / "tiny", hidden_size=512, layers=8, max_positions=8192)
+    weights = load_file(folder / "model.safetensors")
+    for token in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]:
+        weights["model.embed_tokens.weight"][token["id"]] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture

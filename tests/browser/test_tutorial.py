@@ -28,7 +28,7 @@ def ask(walker: Walker, question: str, send: str = "Enter") -> str:
     else:
         walker.click(send)
     walker.wait(lambda: replies.count() > before, "an answer")
-    walker.wait(lambda: walker.text("chat_speed") != "", "the answer's end", 60)
+    walker.wait(lambda: replies.last.locator(".td-numbers").count() > 0, "the answer's end", 60)
     return replies.last.inner_text()
 
 

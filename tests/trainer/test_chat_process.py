@@ -213,6 +213,17 @@ def test_columns_are_written_in_turn_and_say_what_each_says_alone(process: Proce
         assert 0 < done[number]["first_token_s"] <= done[number]["seconds"]
 
 
+def test_a_column_goes_on_with_its_own_conversation(process: Process, folder: Path) -> None:
+    process.ask(load(folder))
+    process.ask(generate(messages=[{"role": "user", "content": "another question"}]))
+    alone = process.text()
+    asked = columns(folder, None, None)
+    asked[1]["messages"] = [{"role": "user", "content": "another question"}]
+    process.compare(generate(columns=asked), 2)
+    assert process.text(1) == alone
+    assert process.text(0) != alone
+
+
 def test_a_columns_numbers_are_of_its_own_work(process: Process, folder: Path) -> None:
     process.ask(load(folder, model="long"))
     how = {"max_new_tokens": 150, "columns": columns(folder, None, None, None)}

@@ -1,0 +1,96 @@
+"""Which folders the page may touch for what a browser sends: those it was started with. Everything else is refused.
+
+Commands that a person runs in a terminal are not confined. No torch here.
+"""
+
+import os
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.export_settings import ExportSettings
+from trainer.export_settings import label as export_label
+from trainer.prepare import absolute
+from trainer.problems import Problem, Problems
+from trainer.settings import TrainSettings, label
+
+# The settings that name a file or folder. Not so `latest` and DeepSpeed's `2` and `3`: those are no absolute paths.
+PATHS = ("model_name_or_path", "adapter_name_or_path", "dataset_dir", "output_dir", "resume_from_checkpoint", "deepspeed")
+EXPORT_PATHS = ("model_name_or_path", "adapter_name_or_path", "export_dir")
+MOST_SHOWN = 200
+
+Label = str | dict[str, str]
+
+
+@dataclass(frozen=True)
+class Roots:
+    """`folders`: absolute, symbolic links resolved. What lies in one of them, or is one, may be used."""
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, arguments: Namespace) -> "Roots":
+        """Those of a page started with `arguments`.
+
+        The working folder, the model and its neighbours, the folders of data and of runs, the hubs' caches, and what
+        --allow-path names. "/" is one only when it is named: it comes about by itself where a container starts there.
+        """
+        model = Path(arguments.model).expanduser().absolute()
+        implied = [Path.cwd(), model.parent, model.resolve().parent, *hub_caches()]
+        named = [model, Path(arguments.data_dir), Path(arguments.runs_dir), *map(Path, arguments.allow_path)]
+        found = [real for path in implied if (real := path.expanduser().resolve()) != Path("/")]
+        return cls(tuple(dict.fromkeys([*found, *(path.expanduser().resolve() for path in named)])))
+
+    def __contains__(self, path: str | Path) -> bool:
+        real = resolved(path)
+        return real is not None and any(real.is_relative_to(folder) for folder in self.folders)
+
+    def check(self, path: str | Path, label: Label) -> Path:
+        """`path`, absolute. Raises Problem, naming the setting by `label`, when it leads outside.
+
+        Says the same of what exists there and of what does not.
+        """
+        if path not in self:
+            shown = " ".join(str(path).replace("\0", "?").split())
+            shown = shown[:MOST_SHOWN] + "…" * (len(shown) > MOST_SHOWN)
+            raise Problem("path_outside", label=label, path=shown)
+        return Path(os.path.expanduser(str(path).strip())).absolute()
+
+    def check_settings(self, settings: TrainSettings) -> None:
+        """Raises Problems with every path of `settings` that leads outside."""
+        whole = absolute(settings)
+        self._check_all([(getattr(whole, key), label(key)) for key in PATHS])
+
+    def check_export(self, settings: ExportSettings) -> None:
+        """Raises Problems with every path of `settings`, which are absolute, that leads outside."""
+        self._check_all([(getattr(settings, key), export_label(key)) for key in EXPORT_PATHS])
+
+    def _check_all(self, paths: Sequence[tuple[str | None, Label]]) -> None:
+        found = []
+        for path, words in paths:
+            try:
+                if path and os.path.isabs(path):
+                    self.check(path, words)
+            except Problem as problem:
+                found.append(problem)
+        if found:
+            raise Problems(found)
+
+
+def resolved(path: str | Path) -> Path | None:
+    """Where `path` leads, whether there is anything or not; None for what no file can be called."""
+    text = os.path.expanduser(str(path).strip())
+    if not text or text.startswith("~"):  # also nobody's home
+        return None
+    try:
+        return Path(os.path.realpath(text))
+    except (OSError, ValueError):  # a null byte, half of a surrogate pair
+        return None
+
+
+def hub_caches() -> list[Path]:
+    """The caches of Hugging Face's and ModelScope's hubs."""
+    hugging = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub"
+    scope = os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope"
+    return [Path(hugging), Path(scope)]
