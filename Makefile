@@ -1,9 +1,9 @@
-# make run: the page at http://127.0.0.1:7860.  make test: every test.  make check: format, lint, types, imports.
+# make run: the page at http://127.0.0.1:7860.  make test: every test.  make faults: what breaks on purpose.  make check: format, lint, types, imports.
 PYTHON ?= python3
 PORT ?= 7860
 BIN := .venv/bin
 
-.PHONY: run test fast check bench bench-training screenshots clean
+.PHONY: run test fast check bench bench-training screenshots faults clean
 
 run: .venv/installed
 	@$(BIN)/tunedesk webui --port $(PORT) $(ARGS)
@@ -14,6 +14,11 @@ test: .venv/installed-dev
 
 fast: .venv/installed-dev
 	@$(BIN)/pytest -m "not slow and not browser" $(ARGS)
+
+# Everything that tests/faults breaks; `make test` breaks a sample of it. As root it fills disks and memory too.
+faults: .venv/installed-dev
+	@sh tests/install_browser.sh
+	@FAULTS=all $(BIN)/pytest tests/faults $(ARGS)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check app trainer tests assets

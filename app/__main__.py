@@ -1,4 +1,4 @@
-"""The `tunedesk` command: webui, train, chat, serve, estimate, export. Imports only what the chosen part needs."""
+"""The `tunedesk` command: webui, train, chat, serve, estimate, export, doctor. Imports only what the chosen part needs."""
 
 import sys
 from collections.abc import Callable
@@ -15,7 +15,8 @@ USAGE = {
   chat    talk to a model in this terminal (tunedesk chat --help)
   serve   serve a model over OpenAI's API (tunedesk serve --help)
   estimate   memory and time that a training would take; arguments as for train
-  export  merge a checkpoint into a model that stands alone (tunedesk export --help)""",
+  export  merge a checkpoint into a model that stands alone (tunedesk export --help)
+  doctor  check this machine, and say what to do (tunedesk doctor --help)""",
     "zh": """用法：tunedesk 命令 …
 
   webui   启动网页（tunedesk webui --help）
@@ -23,7 +24,8 @@ USAGE = {
   chat    在终端里与模型对话（tunedesk chat --help）
   serve   以 OpenAI API 提供模型（tunedesk serve --help）
   estimate   估算一次训练所需的内存和时间；参数与 train 相同
-  export  将检查点合并为可独立使用的模型（tunedesk export --help）""",
+  export  将检查点合并为可独立使用的模型（tunedesk export --help）
+  doctor  检查本机环境并给出处理办法（tunedesk doctor --help）""",
 }
 
 
@@ -32,7 +34,7 @@ def webui(argv: list[str]) -> int:
     from app.server import serve
 
     try:
-        serve(arguments)
+        serve(arguments, terminal_language())
     except Problem as problem:
         print(problem.sentence(terminal_language()), file=sys.stderr)
         return 2
@@ -75,6 +77,12 @@ def estimate(argv: list[str]) -> int:
         return 2
 
 
+def doctor(argv: list[str]) -> int:
+    from app.doctor import run_doctor
+
+    return run_doctor(argv, terminal_language())
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "webui": webui,
     "train": train,
@@ -82,6 +90,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve,
     "estimate": estimate,
     "export": export,
+    "doctor": doctor,
 }
 
 

@@ -416,9 +416,13 @@ class _Worker:
 
 
 def _log_file(path: Path) -> IO[bytes]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    large = path.exists() and path.stat().st_size > _LOG_MOST
-    return path.open("wb" if large else "ab")
+    """Without a place for it there is no log: a chat on a full or read-only disk is better than none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        large = path.exists() and path.stat().st_size > _LOG_MOST
+        return path.open("wb" if large else "ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 def _environment() -> dict[str, str]:

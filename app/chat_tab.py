@@ -322,6 +322,9 @@ class ChatTab:
     def _answer(self, asked: Asked, tab: str) -> Iterator[list[Any]]:
         """Raises Problem for what is wrong before anything is asked."""
         answers = self._question(asked)
+        if not answers.columns:
+            yield self._drawn(answers, asked.escape, "")
+            return
         begin, end = self._asker(asked, answers)
         with self._tabs.asking(tab, end) as asking:
             drawn = kept = 0.0
@@ -349,10 +352,17 @@ class ChatTab:
 
     def _question(self, asked: Asked) -> Answers:
         """Raises Problem for a question that cannot be asked."""
-        if not asked.message.strip():
+        if not (asked.message or "").strip():
             raise Problem("chat_empty")
         question = {"role": asked.role, "content": asked.message.strip()}
-        return Answers(conversation.restored(asked.kept), self._columns(asked), question)
+        columns, refused = self._columns(asked), {}
+        for column in columns if asked.compare and asked.engine == LOCAL else ():
+            try:
+                self._check_paths("", column.asked)
+            except Problem as problem:
+                refused[column.number] = problem
+        left = [column for column in columns if column.number not in refused]
+        return Answers(conversation.restored(asked.kept), left, question, problems=refused)
 
     def _columns(self, asked: Asked) -> list[Column]:
         chat, server = self._page.chat.status, asked.engine == SERVER
@@ -364,7 +374,6 @@ class ChatTab:
             raise Problem("compare_nothing")
         if server:
             return [Column(number, name, name) for number, name in chosen]
-        self._check_paths("", *(name for _, name in chosen))
         return [Column(number, name, self._who(name)) for number, name in chosen]
 
     def _who(self, checkpoint: str) -> str:

@@ -54,7 +54,7 @@ class DatasetPreview:
     def _open(self, data_dir: str, datasets: list[str]) -> list[Any]:
         unopened = [gr.update(visible=False), *(gr.skip() for _ in range(4))]
         try:
-            if not datasets:
+            if not datasets or not isinstance(datasets, list):
                 if not records.list_datasets(self._folder(data_dir)):
                     raise Problem("data_dir_empty", label=label("dataset_dir"), path=data_dir)
                 raise Problem("dataset_missing", label=label("dataset"))

@@ -44,7 +44,7 @@ class Draft:
     def values(self, kept: str) -> dict[str, Any]:
         """The kept values that the components can still show, by name."""
         try:
-            found = json.loads(kept) if len(kept or "") <= MOST_CHARACTERS else None
+            found = json.loads(kept or "") if len(kept or "") <= MOST_CHARACTERS else None
         except (ValueError, RecursionError):
             return {}
         if not isinstance(found, dict):

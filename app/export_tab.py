@@ -18,6 +18,7 @@ from trainer.problems import Problem, Problems, sentence
 KEYS = ("export_dir", "export_size", "export_device", "infer_dtype")
 # Where an export is looked for that another browser has started.
 PLACE = Path("models")
+MOST_NAME_BYTES = 200
 
 
 class ExportTab:
@@ -107,7 +108,8 @@ class ExportTab:
     def _path(self, target: Any) -> str:
         """The folder that the browser kept, in a list; "" for none, and for one that this page may not touch."""
         path = target[0] if isinstance(target, list) and target and isinstance(target[0], str) else ""
-        return path if path in self._page.roots else ""
+        # Beside it lies its working folder, whose name is longer.
+        return path if path in self._page.roots and len(Path(path).name.encode()) < MOST_NAME_BYTES else ""
 
     def _on_cancel(self, target: Any) -> list[Any]:
         asked = (path := self._path(target)) and exports.cancel(Path(path))

@@ -31,7 +31,7 @@ def loss_chart(labels: Mapping[str, str], value: Chart | None = None, elem_id: s
 
 
 def _template(labels: Mapping[str, str]) -> str:
-    text = {key: _literal(labels[key]) for key in LABELS}
+    text = {key: literal(labels[key]) for key in LABELS}
     cells = "".join(f'<span data-key="{key}"><i></i>{text[key]} <b></b></span>' for key in VALUES)
     return (
         f'<figure class="td-chart" aria-label="{text["title"]}" data-empty><figcaption><span>{text["title"]}</span>'
@@ -41,6 +41,6 @@ def _template(labels: Mapping[str, str]) -> str:
     )
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text as Gradio's template shows it unchanged: it reads `{{` and then a JavaScript template literal."""
     return escape(text).translate({ord(c): f"&#{ord(c)};" for c in "`${}\\"})

@@ -28,16 +28,16 @@ def status(run: Run | None, text: Text, now: float | None = None) -> str:
         return fragments.status_html(text("status.none"), text("status.none.text"), None, "idle")
     if run.alive:
         words, fraction = _progress(run, text, time.time() if now is None else now)
-        return fragments.status_html(_stage(run, text), words, fraction)
+        return fragments.status_html(stage_words(run.stage, text), words, fraction)
     outcome = run.status if run.status in ("completed", "stopped") else "failed"
     return fragments.status_html(text(f"status.{run.status}"), _ending(run, text), _fraction(run), outcome)
 
 
-def _stage(run: Run, text: Text) -> str:
-    """The stage's name; one that a newer trainer may report is shown as it is."""
-    stage = str(run.stage["stage"])
+def stage_words(event: Mapping[str, Any], text: Text) -> str:
+    """The name of a stage's event; a stage that a newer trainer may report is shown as it is."""
+    stage = str(event["stage"])
     words = text.group("stage").get(stage)
-    return words.format(**run.stage) if words else stage
+    return words.format(**event) if words else stage
 
 
 def _latest_step(run: Run) -> Mapping[str, Any] | None:

@@ -11,17 +11,17 @@ from urllib.parse import quote
 
 from app.gate import LOOPBACK
 from app.text import Text
-from trainer.command import terminal_language
+from trainer.problems import Language
 
 EVERYWHERE = ("0.0.0.0", "::")
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def next_steps(
-    arguments: Namespace, port: int, token: str | None, environment: Mapping[str, str] = os.environ
+    arguments: Namespace, port: int, token: str | None, language: Language, environment: Mapping[str, str] = os.environ
 ) -> str:
     """`port`: the one that is listened on."""
-    text = Text(terminal_language())
+    text = Text(language)
     host = "127.0.0.1" if arguments.host in EVERYWHERE else arguments.host
     prefix = "/" + arguments.root_path.strip("/") if arguments.root_path.strip("/") else ""
     shown = f"[{host}]" if ":" in host else host

@@ -27,7 +27,7 @@ class RemoteChat:
 
     def __init__(self, address: str, api_key: str = "", language: Language = "en") -> None:
         """`language`: of the words that the server itself may say. Raises Problem remote_address, api_key_form."""
-        key = api_key.strip()
+        key = (api_key or "").strip()
         # A client library would quote such a key in its error.
         if not (key.isascii() and key.isprintable() and " " not in key):
             raise Problem("api_key_form")
@@ -89,7 +89,7 @@ def base_url(address: str) -> str:
 
     Whatever of OpenAI's paths was pasted along is cut off. Raises Problem remote_address.
     """
-    given = address.strip()
+    given = (address or "").strip()
     problem = Problem("remote_address", value=quoted(given))
     try:
         parts = urlsplit(given)

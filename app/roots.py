@@ -16,7 +16,14 @@ from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings, label
 
 # The settings that name a file or folder. Not so `latest` and DeepSpeed's `2` and `3`: those are no absolute paths.
-PATHS = ("model_name_or_path", "adapter_name_or_path", "dataset_dir", "output_dir", "resume_from_checkpoint", "deepspeed")
+PATHS = (
+    "model_name_or_path",
+    "adapter_name_or_path",
+    "dataset_dir",
+    "output_dir",
+    "resume_from_checkpoint",
+    "deepspeed",
+)
 EXPORT_PATHS = ("model_name_or_path", "adapter_name_or_path", "export_dir")
 MOST_SHOWN = 200
 
@@ -80,11 +87,10 @@ class Roots:
 
 def resolved(path: str | Path) -> Path | None:
     """Where `path` leads, whether there is anything or not; None for what no file can be called."""
-    text = os.path.expanduser(str(path).strip())
-    if not text or text.startswith("~"):  # also nobody's home
-        return None
     try:
-        return Path(os.path.realpath(text))
+        text = os.path.expanduser(str(path).strip())
+        # A home of nobody's stays as it is.
+        return Path(os.path.realpath(text)) if text and not text.startswith("~") else None
     except (OSError, ValueError):  # a null byte, half of a surrogate pair
         return None
 

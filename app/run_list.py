@@ -115,7 +115,9 @@ def _row(folder: Path, kept: _Kept, now: float) -> Row:
         loss=course.loss,
         best=course.best,
         validated=course.eval_losses.lowest is not None,
-        **kept.config,
+        model=kept.config.get("model", ""),
+        dataset=kept.config.get("dataset", ""),
+        method=kept.config.get("method", ""),
     )
     until = now if row.alive else course.latest
     resumable = status in ("stopped", "failed", "died") and _resumable(folder, kept)

@@ -215,7 +215,7 @@ def status_of(course: Course, identity: run_folder.Identity | None) -> Status:
         outcome = finished.get("outcome")
         return outcome if outcome in ("completed", "stopped") else "failed"
     if alive:
-        return "running" if course.begun else "starting"
+        return "running" if course.begun and not finished else "starting"
     return "stopped" if _ended_before_training(identity, course) else "died"
 
 
@@ -245,7 +245,7 @@ def _began(folder: Path) -> float:
     """When the last attempt began, as its files tell. Raises OSError when `folder` holds no run."""
     try:
         return os.stat(folder / run_folder.IDENTITY).st_mtime
-    except FileNotFoundError:  # lost, and the run with it if it were not for its events
+    except OSError:  # lost, and the run with it if it were not for its events
         return os.stat(folder / run_folder.EVENTS).st_mtime
 
 

@@ -29,6 +29,7 @@ from app.arguments import PROJECT
 from app.chat import ChatProcess
 from app.chat_tab import ChatTab
 from app.draft import Draft
+from app.event_bodies import EventBodies
 from app.export_tab import ExportTab
 from app.forwarded import Forwarded, Trusted, clean_prefix
 from app.gate import LOOPBACK, Gate
@@ -38,6 +39,8 @@ from app.next_steps import next_steps
 from app.open_routes import OpenRoutes
 from app.page import Page
 from app.roots import Roots
+from app.run_queue import Keeper
+from app.runs_tab import RunsTab
 from app.server_controls import LOCAL
 from app.streams import Streams
 from app.text import Text
@@ -57,24 +60,26 @@ def build(page: Page) -> gr.Blocks:
         kept = gr.BrowserState([], storage_key="tunedesk-conversation", secret="tunedesk")
         exported = gr.BrowserState([], storage_key="tunedesk-export", secret="tunedesk")
         top_bar = TopBar(page)
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             with gr.Tab(page.text("tab.train"), id="train") as train_tab:
                 train = TrainTab(page, top_bar)
             with gr.Tab(page.text("tab.chat"), id="chat"):
                 chat = ChatTab(page, top_bar, kept)
             with gr.Tab(page.text("tab.export"), id="export"):
                 export = ExportTab(page, top_bar, exported)
+            with gr.Tab(page.text("tab.runs"), id="runs"):
+                RunsTab(page, train, tabs)
         seen = gr.State([])
         model, checkpoint = (top_bar.fields[key] for key in ("model_name_or_path", "adapter_name_or_path"))
-        asked = [model, chat.server.engine, exported]
+        asked = [model, chat.server.engine, exported, train.shown]
         followed = [
             *(train.monitor[name] for name in MONITOR), chat.status, *export.followed, checkpoint, *chat.column_choices
         ]  # fmt: skip
 
-        def follow(before: list[int], model: str, engine: str, target: Any) -> list[Any]:
+        def follow(before: list[int], model: str, engine: str, target: Any, shown: str = "") -> list[Any]:
             """Sends only what has changed since this tab's last tick."""
             lists = [gr.update(choices=top_bar.checkpoints(model)), *chat.columns_offered(engine, model)]
-            values = [*train.view(), chat.status_html(), *export.view(target), *lists]
+            values = [*train.view(shown), chat.status_html(), *export.view(target), *lists]
             now = [hash(repr(value)) for value in values]
             changed = [
                 value if position >= len(before) or now[position] != before[position] else gr.skip()
@@ -134,8 +139,9 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
         rest = urlencode([item for item in request.query_params.multi_items() if item[0] != "language"])
         answer = RedirectResponse(f"{chosen}/{'?' if rest else ''}{rest}", status_code=303)
         if language:
-            path = f"{request.scope.get('root_path', '')}/"
-            answer.set_cookie(COOKIE, chosen, max_age=YEAR_S, path=path, secure=request.url.scheme == "https", samesite="lax")
+            # Of no path: the browser takes the folder of the page's first address, which only it knows.
+            https = request.url.scheme == "https"
+            answer.set_cookie(COOKIE, chosen, max_age=YEAR_S, path=None, secure=https, samesite="lax")
         return answer
 
     def to_folder(request: Request) -> RedirectResponse:
@@ -172,7 +178,7 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
             show_error=True,
             allowed_paths=[],
         )
-    return Forwarded(Gate(OpenRoutes(Streams(api)), token, hosts), prefix, trusted)
+    return Forwarded(Gate(OpenRoutes(EventBodies(Streams(api))), token, hosts), prefix, trusted)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -185,7 +191,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise Problem("port_in_use", host=host, port=port, detail=str(error)) from None
 
 
-def serve(arguments: Namespace) -> None:
+def serve(arguments: Namespace, language: Language) -> None:
     """Serves until it is told to end. Raises Problem when it cannot start."""
     if arguments.trust_remote_code:
         raise Problem("trust_refused")
@@ -194,7 +200,8 @@ def serve(arguments: Namespace) -> None:
     token = None if arguments.no_token else arguments.token or secrets.token_urlsafe(24)
     listener = listen(arguments.host, arguments.port)
     app = create_app(arguments, token)
-    print(next_steps(arguments, listener.getsockname()[1], token), flush=True)
+    print(next_steps(arguments, listener.getsockname()[1], token, language), flush=True)
+    Keeper(Path(arguments.runs_dir).expanduser().absolute(), Roots.of(arguments).check_settings).start()
     # app/forwarded.py does what uvicorn's proxy_headers would, for prefixes too; here the peer's own address is needed.
     config = uvicorn.Config(app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=2)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has closed everything and raises it once more

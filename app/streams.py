@@ -76,7 +76,7 @@ class _Kept:
 
     async def _run(self) -> None:
         """Returns when the app has ended and a reader has had the time to learn it."""
-        ending = asyncio.create_task(self._app(self._scope, self._receive, self._take))  # type: ignore[arg-type]
+        ending = asyncio.ensure_future(self._app(self._scope, self._receive, self._take))
         watching = asyncio.create_task(self._watch())
         try:
             await asyncio.wait([ending])

@@ -93,11 +93,11 @@ class TopBar:
 
     def _found(self, model: str) -> dict[str, str]:
         roots = self._page.roots
-        return dict(models.found(model, roots)) | dict(models.found(self._page.model, roots))
+        return dict(models.found(self._within(model), roots)) | dict(models.found(self._page.model, roots))
 
     def _within(self, model: str) -> str:
         """`model`, or none where it is outside of what the page may look at: Start and Load say so."""
-        return model if model in self._page.roots else ""
+        return model if model and model in self._page.roots else ""
 
     def _path_of(self, name: str, path: str) -> Any:
         """The path of the model chosen by name; what is typed stays when the name is nobody's, or already its own."""

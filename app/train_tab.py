@@ -15,6 +15,7 @@ from app.estimate_words import measured_html
 from app.loss_chart import loss_chart
 from app.page import Page
 from app.processes import ProcessControls, launch_of
+from app.run_queue import Queue, start_now
 from app.top_bar import QUIET, TopBar
 from trainer import address, records, run_folder
 from trainer.launch import Launch
@@ -29,7 +30,7 @@ def short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-MONITOR = ("status", "warnings", "metrics", "chart", "log", "resume", "estimate")
+MONITOR = ("shown", "follow_latest", "status", "warnings", "metrics", "chart", "log", "resume", "estimate")
 
 
 class TrainTab:
@@ -115,8 +116,14 @@ class TrainTab:
         self.estimate = EstimatePanel(text)
         self.messages = gr.HTML(elem_id="messages", apply_default_css=False)
         with gr.Row(visible=False, elem_id="offer") as self.offer:
-            self.offer_resume = gr.Button(self._text("resume"), elem_id="offer_resume", min_width=100)
-            self.offer_new = gr.Button(self._text("new_folder"), elem_id="offer_new", min_width=100)
+            self.offers = {
+                "resume": gr.Button(text("resume"), elem_id="offer_resume", min_width=100),
+                "new": gr.Button(text("new_folder"), elem_id="offer_new", min_width=100),
+                "queue": gr.Button(text("queue"), elem_id="offer_queue", min_width=100),
+            }
+        # The run whose resuming was asked for last, "" for what the form says; the run that this tab looks at, "" for
+        # the newest.
+        self.asked, self.shown = gr.State(""), gr.State("")
         with gr.Group(visible=False, elem_id="command_panel", elem_classes="td-closable") as self.command_panel:
             self.command_problems = gr.HTML(elem_id="command_problems", apply_default_css=False)
             self.command = gr.Textbox(label=text("command.title"), info=text("command.help"), lines=4, max_lines=14,
@@ -129,7 +136,12 @@ class TrainTab:
 
     def _lay_out_monitor(self) -> None:
         text = self._text
+        with gr.Row(elem_id="shown_row", elem_classes="td-shown"):
+            shown = gr.HTML(elem_id="shown_run", apply_default_css=False)
+            latest = gr.Button(text("follow_latest"), visible=False, size="sm", elem_id="follow_latest", scale=0)
         self.monitor: dict[str, Any] = {
+            "shown": shown,
+            "follow_latest": latest,
             "status": gr.HTML(elem_id="status", apply_default_css=False),
             "resume": gr.Button(text("resume"), visible=False, size="sm", elem_id="resume"),
             "warnings": gr.HTML(elem_id="warnings", apply_default_css=False),
@@ -161,7 +173,6 @@ class TrainTab:
 
     def _wire(self) -> None:
         inputs = [self.fields[key] for key in form.KEYS]
-        shown = [self.messages, self.offer, self.offer_resume, *(self.monitor[name] for name in MONITOR)]
         self._top_bar.wire(self.fields["learning_rate"])
         data_dir, dataset = self.fields["dataset_dir"], self.fields["dataset"]
         # The folder whose datasets the form offers: loaded settings bring their own choice.
@@ -201,14 +212,20 @@ class TrainTab:
         self.config_path.focus(
             lambda: gr.update(choices=saved_settings.names(self._page.runs_dir)), None, self.config_path, **QUIET
         )
-        self.start_button.click(self._on_start, [*inputs, *processes], shown, **QUIET)
-        self.offer_new.click(runs.new_name, None, self.fields["output_dir"], **QUIET).then(
-            self._on_start, [*inputs, *processes], shown, **QUIET
-        )
-        self.offer_resume.click(self._on_resume, [self.fields["output_dir"], *processes], shown, **QUIET)
-        self.monitor["resume"].click(lambda *chosen: self._on_resume(None, *chosen), processes, shown, **QUIET)
+        self._wire_start([*inputs, *processes], processes)
         self.estimate.wire(self.fields, processes, lambda values: form.for_training(self._values(values)))
-        self.abort_button.click(self._on_abort, None, [self.messages, *shown[3:]], **QUIET)
+
+    def _wire_start(self, inputs: list[Any], processes: list[Any]) -> None:
+        shown, answer = self.shown, self.answer
+        self.start_button.click(self._on_start, [*inputs, shown], answer, **QUIET)
+        self.offers["new"].click(runs.new_name, None, self.fields["output_dir"], **QUIET).then(
+            self._on_start, [*inputs, shown], answer, **QUIET
+        )
+        self.offers["resume"].click(self.on_resume, [self.fields["output_dir"], *processes, shown], answer, **QUIET)
+        self.offers["queue"].click(self._on_queue, [*inputs, self.asked, shown], answer, **QUIET)
+        self.monitor["resume"].click(self._on_resume_shown, [*processes, shown], answer, **QUIET)
+        self.abort_button.click(self._on_abort, shown, answer, **QUIET)
+        self.monitor["follow_latest"].click(lambda: self._answer("", ""), None, answer, **QUIET)
 
     def _wire_command(self, inputs: list[Any]) -> None:
         """The preview and, while it is open, its following of the form: what it shows is what Start would run."""
@@ -360,64 +377,117 @@ class TrainTab:
             return gr.update(value=found[key], info=self._top_bar.learning_rate(found["model_name_or_path"])[1])
         return gr.update(value=found[key])
 
+    @property
+    def answer(self) -> list[Any]:
+        """The components that `_answer` fills."""
+        return [self.messages, self.offer, *self.offers.values(), self.asked, self.shown,
+                *(self.monitor[name] for name in MONITOR)]  # fmt: skip
+
+    def _answer(self, message: str, shown: str, offered: Sequence[str] = (), asked: str = "") -> list[Any]:
+        """`shown`: the run that the tab looks at. `offered`: of the offers, what can be done now."""
+        buttons = [gr.update(visible=name in offered) for name in self.offers]
+        return [message, gr.update(visible=bool(offered)), *buttons, asked, shown, *self.view(shown)]
+
     def _on_start(self, *values: Any) -> list[Any]:
-        return self._started(lambda: self._asked(values))
+        return self._started(lambda: self._asked(values[:-1]), values[-1])
 
-    def _on_resume(self, name: str | None, *processes: Any) -> list[Any]:
-        """`name`: the run to go on with; None is the one that the page shows."""
+    def _on_resume_shown(self, *values: Any) -> list[Any]:
+        run = self._run(values[-1])
+        return self.on_resume(run.name if run else "", *values)
 
-        def settings() -> tuple[TrainSettings, Launch]:
-            run = runs.latest(self._page.runs_dir) if name is None else None
-            folder = run.folder if run else runs.folder_for(self._page.runs_dir, name or "")
-            self._page.roots.check(folder, label("output_dir"))
-            found = parse(read_yaml(folder / run_folder.CONFIG))
-            resumed = {"output_dir": str(folder), "resume_from_checkpoint": "latest"}
-            return found.model_copy(update=resumed), launch_of(processes)
+    def on_resume(self, name: str, *values: Any) -> list[Any]:
+        """`name`: the run to go on with. `values`: of the process controls, then the run that the tab looks at."""
+        return self._started(lambda: self._resumed(name, values[:-1]), values[-1], name)
 
-        return self._started(settings)
+    def _resumed(self, name: str, processes: Sequence[Any]) -> tuple[TrainSettings, Launch]:
+        runs_dir = self._page.runs_dir
+        folder = runs.named(runs_dir, name) or runs.folder_for(runs_dir, name)
+        self._page.roots.check(folder, label("output_dir"))
+        found = parse(read_yaml(folder / run_folder.CONFIG))
+        resumed = {"output_dir": str(folder), "resume_from_checkpoint": "latest"}
+        return found.model_copy(update=resumed), launch_of(processes)
 
-    def _started(self, asked: Callable[[], tuple[TrainSettings, Launch]]) -> list[Any]:
-        """Starts what `asked` gives: the messages, the offer and the monitor afterwards."""
+    def _started(self, asked: Callable[[], tuple[TrainSettings, Launch]], shown: str, resumed: str = "") -> list[Any]:
+        """Starts what `asked` gives; where its devices train already, offers to queue it."""
         try:
             wanted, launch = asked()
             self._page.roots.check_settings(wanted)
-            busy = runs.alive(self._page.runs_dir)
-            if busy and str(busy.folder) == wanted.output_dir:  # a second click on Start
-                return ["", gr.update(visible=False), gr.skip(), *self.view()]
+            if runs.read(Path(wanted.output_dir)).alive:  # a second click on Start
+                return self._answer("", Path(wanted.output_dir).name)
             check(wanted)
             address.check(launch)
-            if busy:
-                words = fragments.notice_html(self._text("already_running", run=busy.name))
-                return [words, gr.update(visible=False), gr.skip(), *self.view()]
-            runs.start(wanted, launch)
+            if busy := start_now(self._page.runs_dir, wanted, launch):
+                words = fragments.notice_html(self._text("device_busy", run=busy.name))
+                return self._answer(words, shown, ["queue"], resumed)
         except (Problem, Problems) as error:
             several = error.problems if isinstance(error, Problems) else [error]
             if [problem.code for problem in several] == ["output_exists"]:
-                return self._offered(Path(several[0].values["path"]))
-            return [self.problems(error), gr.update(visible=False), gr.skip(), *self.view()]
-        return ["", gr.update(visible=False), gr.skip(), *self.view()]
+                return self._offered(Path(several[0].values["path"]), shown)
+            return self._answer(self.problems(error), shown)
+        return self._answer("", "")
 
-    def _offered(self, folder: Path) -> list[Any]:
+    def _on_queue(self, *values: Any) -> list[Any]:
+        """Queues what was asked for last: the form as it is now, or a run to be resumed."""
+        *form_values, asked, shown = values
+        try:
+            if asked:
+                wanted, launch = self._resumed(asked, form_values[len(form.KEYS) :])
+            else:
+                wanted, launch = self._asked(form_values)
+            self._page.roots.check_settings(wanted)
+            check(wanted)
+            place = Queue(self._page.runs_dir).add(wanted, launch)
+        except (Problem, Problems) as error:
+            return self._answer(self.problems(error), shown)
+        words = self._text("queued", run=Path(wanted.output_dir).name, place=place)
+        return self._answer(fragments.notice_html(words), shown)
+
+    def _offered(self, folder: Path, shown: str) -> list[Any]:
         run = runs.read(folder)
         checkpoint = run_folder.checkpoints(folder)[-1].name if run.resumable else ""
         words = self._text(
             "resume_offer" if run.resumable else "resume_offer_done", run=run.name, checkpoint=checkpoint
         )
-        offer = gr.update(visible=True)
-        return [fragments.notice_html(words), offer, gr.update(visible=run.resumable), *self.view()]
+        return self._answer(fragments.notice_html(words), shown, ["resume", "new"] if run.resumable else ["new"])
 
-    def _on_abort(self) -> list[Any]:
-        run = runs.alive(self._page.runs_dir)
-        stopped = run is not None and runs.stop(run.folder)
-        # The trainer's own stage says that it is stopping.
-        return ["" if stopped else fragments.notice_html(self._text("nothing_to_abort")), *self.view()]
+    def _on_abort(self, shown: str) -> list[Any]:
+        run = self._run(shown)
+        if run is not None and run.alive and runs.stop(run.folder):
+            return self._answer("", shown)  # the trainer's own stage says that it is stopping
+        others = runs.alive(self._page.runs_dir)
+        words = self._text("abort_other", run=others[0].name) if others else self._text("nothing_to_abort")
+        return self._answer(fragments.notice_html(words), shown)
+
+    # ---- a run that the list of runs brings ----
+
+    def show(self, name: str) -> list[Any]:
+        """What `answer` is filled with when the run `name` is opened."""
+        return self._answer("", name)
+
+    @property
+    def filled(self) -> list[Any]:
+        """The components that `fill` fills."""
+        chosen = [self._top_bar.model_name, self._top_bar.settled, self._settled_dir]
+        return [self.messages, self.offer, *chosen, *(self.fields[key] for key in form.KEYS)]
+
+    def fill(self, values: dict[str, Any], message: str) -> list[Any]:
+        """The form with `values` by key, the other fields as they are."""
+        return [fragments.notice_html(message), gr.update(visible=False), *self._filled(values)]
 
     # ---- the monitor ----
 
-    def view(self) -> list[Any]:
-        """The monitor's values now, in the order of MONITOR."""
-        run = runs.latest(self._page.runs_dir)
+    def _run(self, shown: str) -> runs.Run | None:
+        """The run that a tab looks at, the newest where it has chosen none or its choice is gone."""
+        folder = self._page.runs_dir / shown
+        return runs.read(folder) if shown and folder.is_dir() else runs.latest(self._page.runs_dir)
+
+    def view(self, shown: str = "") -> list[Any]:
+        """The monitor's values now, in the order of MONITOR. `shown`: the run that the tab looks at."""
+        run = self._run(shown)
+        chosen = run is not None and run.name == shown and runs.find(self._page.runs_dir)[:1] != [run.folder]
         return [
+            fragments.notice_html(self._text("shown_run", run=shown)) if chosen else "",
+            gr.update(visible=chosen),
             monitor.status(run, self._text),
             monitor.warnings(run, self._text),
             monitor.metrics(run, self._text),

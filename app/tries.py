@@ -56,7 +56,9 @@ class Tries:
 
     def _make_room(self) -> None:
         if len(self._known) > MOST_ADDRESSES:
-            del self._known[next((name for name, one in self._known.items() if not one.waiting), next(iter(self._known)))]
+            del self._known[
+                next((name for name, one in self._known.items() if not one.waiting), next(iter(self._known)))
+            ]
 
 
 def _group(address: str) -> str:

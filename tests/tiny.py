@@ -94,19 +94,22 @@ def build_tiny_tokenizer(folder: Path, *, vocab_size: int = 512, chat_template: 
     return fast
 
 
-def build_tiny_adapter(folder: Path, model: Path, *, rank: int = 4, seed: int = 1, scale: float = 0.5) -> Path:
-    """Write a random LoRA adapter for `model`, strong enough to change what the model says."""
+def build_tiny_adapter(
+    folder: Path, model: Path, *, rank: int = 4, seed: int = 1, scale: float = 0.5, **config: Any
+) -> Path:
+    """Write a random LoRA adapter for `model`, strong enough to change what the model says. `config`: more of peft's."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     base = AutoModelForCausalLM.from_pretrained(model)
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR, task_type="CAUSAL_LM")
-    adapted = get_peft_model(base, config)
+    adapted = get_peft_model(
+        base, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR, task_type="CAUSAL_LM", **config)
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
+            if "lora_A" in name or "lora_B" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale / rank)
     adapted.save_pretrained(str(folder))
     return folder

@@ -86,6 +86,7 @@ class Session:
                 self._tell(part, request, column=number)
             else:
                 self._replies.send("done", **names, **_numbers(part))
+        model.get_ready()
 
     def answer(self, request: Request) -> None:
         """Does what `request` asks; whatever fails becomes a problem event, and its traceback goes to stderr."""

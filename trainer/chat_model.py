@@ -68,6 +68,10 @@ class ChatModel:
         """Whether answers with `adapter` can be written in turn with others; else peft has to change the base first."""
         return self._engine.stands_beside(adapter)
 
+    def get_ready(self) -> None:
+        """For the next turn, while nobody waits."""
+        self._engine.get_ready()
+
     def reply(
         self,
         messages: list[Message],

@@ -3,6 +3,8 @@
 Light: no torch.
 """
 
+import contextlib
+import io
 import json
 import os
 import queue
@@ -19,11 +21,25 @@ Request = dict[str, Any]
 _GRACE_S = 2.0
 
 
+class _Log(io.TextIOWrapper):
+    """Standard error, which the page has made a file of: on a full disk what libraries print is lost, and only that."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
 def guarded_stdout() -> IO[str]:
     """The real stdout. Whatever else is printed in this process, by C libraries too, goes to stderr from now on."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
+    sys.stdout = sys.stderr = _Log(io.FileIO(2, "w", closefd=False), "utf-8", "replace", write_through=True)
     return os.fdopen(kept, "w", encoding="utf-8", errors="replace", newline="\n")
 
 

@@ -127,7 +127,9 @@ class ChatTemplate:
         if tools and not self.knows_tools:
             raise Problem("tools_unsupported", label=TOOLS_LABEL, template=self.name)
         chunks = self._chunks(messages, prompt=True, thinking=enable_thinking, tools=tools)
-        return [token for tokens in self._tokenized([chunks])[0] for token in tokens]
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
+        return [token for tokens in self._tokenized([chunks], self._known)[0] for token in tokens]
 
     @property
     def knows_tools(self) -> bool:

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 INFO = "dataset_info.json"
 SUFFIXES = (".json", ".jsonl")
+_MOST_SHOWN = 300
 
 _ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
 _SHAREGPT_TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
@@ -60,8 +61,8 @@ def list_datasets(data_dir: Path) -> list[str]:
 
 def _info(data_dir: Path) -> dict[str, Any] | None:
     """The entries of dataset_info.json; None when there is none."""
-    if not data_dir.is_dir():
-        raise Problem("data_dir_missing", label=label("dataset_dir"), path=str(data_dir))
+    if not _is_folder(data_dir):
+        raise Problem("data_dir_missing", label=label("dataset_dir"), path=str(data_dir)[:_MOST_SHOWN])
     if not (data_dir / INFO).resolve().is_relative_to(data_dir.resolve()):
         raise Problem("dataset_outside", name=INFO, path=str((data_dir / INFO).resolve()))
     try:
@@ -79,6 +80,13 @@ def _info(data_dir: Path) -> dict[str, Any] | None:
         kind = {"en": f"it holds {kind_of(info)}, not an object", "zh": f"内容是 {kind_of(info)}，不是对象"}
         raise _info_broken(data_dir, kind)
     return info
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _info_broken(data_dir: Path, detail: Any) -> Problem:

@@ -70,6 +70,7 @@ class Cache:
         self.states = torch.empty(shape, dtype=decoder.dtype, device=decoder.device)
         self.keys, self.values = self.states.unbind(1)
         self.ids: list[int] = []
+        self.short: object = None  # a captured read into this memory
         self._reads: list[tuple[int, int]] = []  # from where to where several tokens were read at once
 
     def add(self, ids: list[int]) -> None:

@@ -5,6 +5,7 @@ A step takes the token and the position from memory on the device, and leaves th
 
 import logging
 from collections import deque
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,8 +13,8 @@ from torch import Tensor
 from trainer.decoder import Cache, Decoder, LowRank, product, same_logits, trial_ids
 from trainer.draw import Draw
 
-# Beyond so many, reading them takes longer than asking for it.
-MOST_TOKENS = 128
+# Up to so many tokens take as long to read as one does: the weights' way from memory.
+SHORT = 64
 
 log = logging.getLogger("trainer")
 
@@ -52,7 +53,7 @@ class Graphs:
         with torch.inference_mode(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             token.copy_(draw(self.logits(token, place, cache, adapter)))
             place += 1
-        return Steps(graph, token)
+        return Steps(graph, token, (place, cache, adapter, draw, self._decoder.rotary(cache.capacity)))
 
     @torch.inference_mode()
     def prepared(self, adapter: LowRank) -> LowRank:
@@ -85,12 +86,37 @@ class Graphs:
 
     @torch.inference_mode()
     def read(self, ids: list[int], cache: Cache, adapter: LowRank | None) -> Tensor:
-        """As Decoder.read, for at most MOST_TOKENS `ids`: a turn's few new tokens, in half as many calls."""
+        """As Decoder.read, for `ids` that `takes` allows: a turn's few new tokens, replayed or in half as many calls.
+
+        They are read as SHORT tokens, replayed or not: in 16 bits another number of rows gives other roundings.
+        """
+        start = len(cache.ids)
+        given = torch.tensor([*ids, *[0] * (SHORT - len(ids)), start, len(ids) - 1])
+        cache.add(ids)
+        short = cache.short
+        if isinstance(short, _ShortRead) and short.adapter is adapter:
+            return short(given)
+        return self._short(given.to(self._decoder.device), cache, adapter)
+
+    def takes(self, ids: list[int], cache: Cache) -> bool:
+        """Whether `read` can read `ids` next."""
+        return len(ids) <= SHORT and len(cache.ids) + SHORT <= cache.capacity
+
+    def get_ready(self, cache: Cache, adapter: LowRank | None) -> None:
+        """Captures what `read` does with this cache: the next turn's first token then comes sooner."""
+        if cache.short is None or getattr(cache.short, "adapter", adapter) is not adapter:
+            given = torch.zeros(SHORT + 2, dtype=torch.int64, device=self._decoder.device)
+            graph = torch.cuda.CUDAGraph()
+            torch.cuda.synchronize()
+            with torch.inference_mode(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                logits = self._short(given, cache, adapter)
+            cache.short = _ShortRead(graph, given, logits, adapter, (self._decoder.rotary(cache.capacity),))
+
+    def _short(self, given: Tensor, cache: Cache, adapter: LowRank | None) -> Tensor:
+        """given: int64, SHORT tokens, the position of the first, and which of them is the last. Returns its logits."""
         d, kernels = self._decoder, self._kernels
-        tables, start = d.rotary(cache.capacity), len(cache.ids)
-        given = torch.tensor([*ids, start]).to(d.device)
-        position = given[-1:]
-        x = torch.nn.functional.embedding(given[:-1], d.embedding)
+        tables, position = d.rotary(cache.capacity), given[SHORT : SHORT + 1]
+        x = torch.nn.functional.embedding(given[:SHORT], d.embedding)
         for number, layer in enumerate(d.layers):
             low = (adapter.a[number], adapter.b[number]) if adapter else None
             keys, values = cache.keys[number], cache.values[number]
@@ -100,8 +126,8 @@ class Graphs:
             x = product("out", kernels.attend(qkv, keys, values, position, d.heads), layer, low, add_to=x)
             inner = kernels.gated(product("gate_up", d.norm(x, layer.norm_2), layer, low))
             x = product("down", inner, layer, low, add_to=x)
-        cache.add(ids)
-        return torch.nn.functional.linear(d.norm(x[-1:], d.final_norm), d.output)[0]
+        last = x.index_select(0, given[SHORT + 1 :])
+        return torch.nn.functional.linear(d.norm(last, d.final_norm), d.output)[0]
 
     def _product(self, name, layer, low, x, out, *, norm=None, add=False, gated=False):  # type: ignore[no-untyped-def]
         through = None
@@ -127,11 +153,28 @@ class Graphs:
         return same_logits(torch.stack(found), expected)
 
 
+@dataclass(frozen=True)
+class _ShortRead:
+    """A captured read of SHORT tokens. `used`: what it reads besides, kept alive."""
+
+    graph: torch.cuda.CUDAGraph
+    given: Tensor
+    logits: Tensor
+    adapter: LowRank | None
+    used: tuple[object, ...]
+
+    def __call__(self, given: Tensor) -> Tensor:
+        self.given.copy_(given)
+        self.graph.replay()
+        return self.logits
+
+
 class Steps:
     """A captured step, and the ids that its replays leave, read one after the other."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, token: Tensor) -> None:
-        self._graph, self._token = graph, token
+    def __init__(self, graph: torch.cuda.CUDAGraph, token: Tensor, used: tuple[object, ...]) -> None:
+        """`used`: what the graph reads and writes. It knows addresses alone, and freed memory becomes another's."""
+        self._graph, self._token, self._used = graph, token, used
         self._ahead: deque[tuple[Tensor, torch.cuda.Event]] = deque()
         self._free = [(torch.zeros(1, dtype=torch.int64, pin_memory=True), torch.cuda.Event()) for _ in range(2)]
 

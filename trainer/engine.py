@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicLayer
 
 from trainer.attached import Attached
 from trainer.decoder import Cache, Cancelled, Decoder, LowRank
-from trainer.decoder_graph import MOST_TOKENS, Graphs
+from trainer.decoder_graph import Graphs
 from trainer.device import is_out_of_memory
 from trainer.draw import NOT_FINITE, Draw
 from trainer.low_rank import read_adapter
@@ -73,6 +73,13 @@ class Engine:
             raise Problem("chat_too_long", tokens=len(prompt_ids), limit=limit)
         kinds: dict[Way, type[Answer]] = {"graphs": GraphAnswer, "lean": LeanAnswer, "transformers": PlainAnswer}
         return kinds[self.way(adapter)](self, prompt_ids, sampling, cancel, adapter, limit)
+
+    def get_ready(self) -> None:
+        """What makes the next turn quicker and need not be waited for: call it when nothing else is to be done."""
+        for key, cache in self._caches.items() if self._graphs else ():
+            adapter = self._adapters.get(key) if key else None
+            if self._graphs and (key is None or adapter):
+                self._graphs.get_ready(cache, adapter)
 
     # ---- for the answers ----
 
@@ -246,8 +253,8 @@ class GraphAnswer(Answer):
         low = engine.low_rank(self._adapter)
         draw = self._draw(len(decoder.output))
         new = self._prompt[cache.keep_prefix(self._prompt) :]
-        few = len(new) <= MOST_TOKENS
-        token = draw(graphs.read(new, cache, low) if few else decoder.read(new, cache, low, self._cancel))
+        short = graphs.takes(new, cache)
+        token = draw(graphs.read(new, cache, low) if short else decoder.read(new, cache, low, self._cancel))
         emitted = [number(token)]
         yield emitted[0]
         if self._room == 1 or self._cancel.is_set():

@@ -55,11 +55,22 @@ def _run_once(config: dict[str, Any], dtype: torch.dtype, device: torch.device) 
     kernels.matvec(x, some(2 * inner, hidden), some(inner), norm=norm, eps=1e-6, gated=True)
     kernels.matvec(some(inner), some(hidden, inner), x, add=True)
     kernels.matvec(x, some(vocabulary, hidden), some(vocabulary), norm=norm, eps=1e-6)
-    keys, values, tables = some(kv_heads, 64, size), some(kv_heads, 64, size), (some(64, size), some(64, size))
+    keys, values, tables = some(kv_heads, 128, size), some(kv_heads, 128, size), (some(128, size), some(128, size))
     position = torch.zeros(1, dtype=torch.int64, device=device)
     norms = (some(size), some(size)) if normed else None
-    for tokens in (1, 30):
+    for tokens in (1, 64):
         qkv = wide.expand(tokens, -1).contiguous()
         kernels.rotate_and_keep(qkv, tables, norms, keys, values, position, heads, 1e-6)
         kernels.attend(qkv, keys, values, position, heads)
     kernels.gated(some(2, 2 * inner))
+    # With an adapter of rank 8, the default: its first answer need not wait either.
+    for rank, outputs, inputs, how in (
+        (32, len(wide), hidden, {"norm": norm, "eps": 1e-6, "bias": bias}),
+        (8, hidden, heads * size, {"add": True}),
+        (16, 2 * inner, hidden, {"norm": norm, "eps": 1e-6, "gated": True}),
+        (8, hidden, inner, {"add": True}),
+    ):
+        given, through = some(inputs), some(rank)
+        kernels.matvec(given, some(rank, inputs), through, norm=how.get("norm"), eps=1e-6)
+        out = some(inner if how.get("gated") else outputs)
+        kernels.matvec(given, some(outputs, inputs), out, low=(some(outputs, rank), through), **how)

@@ -82,8 +82,10 @@ def freeze(model: PreTrainedModel, settings: TrainSettings, dtype: torch.dtype) 
 def draws_random_numbers(model: torch.nn.Module) -> bool:
     """Whether a training pass of `model` depends on the generator's state."""
     config: Any = getattr(model, "config", None)
-    attention = getattr(config, "attention_dropout", 0) or 0
-    return attention > 0 or any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
+    # Families call dropout as a function as well, and have names of their own for how much.
+    shares = [value for name, value in config.to_dict().items() if "drop" in name] if config else []
+    drops = any(isinstance(share, int | float) and share > 0 for share in shares)
+    return drops or any(isinstance(part, torch.nn.Dropout) and part.p > 0 for part in model.modules())
 
 
 def _layer(name: str) -> int | None:

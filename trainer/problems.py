@@ -250,6 +250,46 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: a run is writing to {path} now. Abort it first or choose a new folder.",
         "{label}：有训练正在写入 {path}。请先中断它，或换一个新目录。",
     ),
+    "queued_already": (
+        "{label}: {name} waits in the queue already, at place {place}. Choose a new folder, or cancel it in Runs.",
+        "{label}：{name} 已在排队（第 {place} 位）。请换一个新目录，或在“运行记录”里取消排队。",
+    ),
+    "queue_broken": (
+        "{path} in the queue cannot be read ({detail}). Cancel it and start the run anew.",
+        "排队文件 {path} 无法读取（{detail}）。请取消它，再重新开始该训练。",
+    ),
+    "queue_unwritable": (
+        "The queue cannot be changed: {path} is not writable ({detail}). Check who may write to it.",
+        "无法更改队列：{path} 不可写（{detail}）。请检查写入权限。",
+    ),
+    "run_gone": (
+        "There is no run {name} any more. Choose another one.",
+        "已没有名为 {name} 的训练。请另选。",
+    ),
+    "run_is_training": (
+        "{name} is training now. Abort it first; nothing was deleted.",
+        "{name} 正在训练。请先中断它；没有删除任何内容。",
+    ),
+    "run_is_queued": (
+        "{name} waits in the queue. Cancel that first; nothing was deleted.",
+        "{name} 正在排队。请先取消排队；没有删除任何内容。",
+    ),
+    "run_elsewhere": (
+        "{name} is a link that leads out of the runs folder. Remove it in a terminal; nothing was deleted.",
+        "{name} 是指向运行目录之外的链接。请在终端里移除；没有删除任何内容。",
+    ),
+    "run_not_deleted": (
+        "{name} could not be deleted ({detail}). Check who may write to {path}.",
+        "无法删除 {name}（{detail}）。请检查 {path} 的写入权限。",
+    ),
+    "compare_count": (
+        "Compare takes {least} to {most} runs; {count} chosen.",
+        "对比需要选择 {least} 到 {most} 次训练，现选了 {count} 次。",
+    ),
+    "run_settings_broken": (
+        "{name}: its config.yaml cannot be read ({detail}). Choose another run.",
+        "{name}：无法读取它的 config.yaml（{detail}）。请另选一次训练。",
+    ),
     "already_finished": (
         "{label}: the run in {path} is finished. Choose a new folder; nothing was overwritten.",
         "{label}：{path} 里的训练已经完成。请换一个新目录；没有覆盖任何内容。",
@@ -379,9 +419,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "机器内存不足，进程被系统终止。请关闭其他程序，或换更小的模型。",
     ),
     "disk_full": (
-        "No space left on the disk while writing {path}. The last complete checkpoint is kept; "
-        "free some space, then resume.",
-        "写入 {path} 时磁盘已满。最近的完整检查点仍在；请清理磁盘后继续训练。",
+        "No space left on the disk while writing {path}. Free some space, then resume from the last complete "
+        "checkpoint, or start again if none was saved yet.",
+        "写入 {path} 时磁盘已满。请清理磁盘，再从最近的完整检查点继续训练；若尚未保存过，请重新开始。",
     ),
     "loss_not_finite": (
         "The loss became {value} at step {step}. Lower the learning rate or choose bf16 or fp32.",
@@ -401,10 +441,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "进程突然消失：被外部终止，或内存不足。请从最近的检查点继续，或重新开始。",
     ),
     "killed_unseen": (
-        "The process was ended from outside: by kill -9, or with the container, job or terminal that it ran in; the "
-        "kernel did not end it for want of memory. Resume from the last checkpoint, or start again.",
-        "进程被外部强行终止：kill -9，或所在的容器、作业或终端被关闭；并非因内存不足被内核终止。"
-        "请从最近的检查点继续，或重新开始。",
+        "The process ended without a word, as when it is killed from outside: by kill -9, or with its container, job or "
+        "terminal; it was not the kernel for want of memory. Resume from the last checkpoint, or start again.",
+        "进程没有留下原因就结束了，应是被外部强行终止：kill -9，或所在的容器、作业或终端被关闭；"
+        "并非因内存不足被内核终止。请从最近的检查点继续，或重新开始。",
     ),
     "killed_while_stopping": (
         "The process was asked to end and then killed before it had saved, as Slurm and Kubernetes do when the time "
@@ -847,6 +887,6 @@ class Problems(ValueError):
 
 def quoted(value: Any) -> str:
     """`value` as shown inside a sentence: one line, at most 80 characters, in back quotes."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
     text = " ".join(text.split())
     return f"`{text[:80]}…`" if len(text) > 80 else f"`{text}`"

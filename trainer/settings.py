@@ -235,6 +235,10 @@ class TrainSettings(BaseModel):
         "须为 false：验证损失越低越好", "Must be false: the lower the eval loss, the better")
     trust_remote_code: No = setting(False, "file", "信任远程代码", "Trust remote code",
         "须为 false：从不运行模型文件夹里的代码", "Must be false: code in a model's folder is never run")
+    quantization_method: Literal["bnb"] = setting("bnb", "file", "量化方法", "Quantization method",
+        "须为 bnb：bitsandbytes", "Must be bnb: bitsandbytes")
+    double_quantization: Yes = setting(True, "file", "二次量化", "Double quantization",
+        "须为 true：4 比特的量化常数也会量化", "Must be true: the constants of 4 bits are quantized as well")
     # Keys of theirs that only say how work is done, never what comes out.
     overwrite_cache: Any = setting(None, "file", "覆盖缓存", "Overwrite cache",
         "在这里不起作用：没有缓存", "Has no effect here: there is no cache")

@@ -1,5 +1,6 @@
 """Settings in files and on command lines: YAML read and written, flags and shell text. Light: no torch."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,9 @@ import yaml
 from trainer.plain_file import read_plain
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, as_text, shown
+
+# A settings file has some fifty.
+MOST_VALUES = 10_000
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -29,7 +33,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise Problem("yaml_broken", path=str(path), line=mark.line + 1 if mark else 1, detail=detail) from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise Problem("yaml_not_mapping", path=str(path), kind=type(values).__name__)
+    if _weight(values, {}) > MOST_VALUES:
+        detail = {"en": f"more than {MOST_VALUES} values", "zh": f"超过 {MOST_VALUES} 个值"}
+        raise Problem("yaml_broken", path=str(path), line=1, detail=detail)
     return values
+
+
+def _weight(value: Any, known: dict[int, float]) -> float:
+    """How many values `value` would be if it were written out: a few lines of anchors stand for billions."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # until it is known: what holds itself has no end
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_weight(item, known) for item in inner)
+    return known[id(value)]
 
 
 class _AsTyped(str):

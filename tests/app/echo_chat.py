@@ -1,7 +1,7 @@
 """A chat process without a model: it speaks the protocol and answers with what it is told. Starts in no time.
 
 A message may order: "die N" ends it with exit code N, "signal N" by a signal, "slow TEXT" writes a character
-each 20 ms, "problem" fails. Columns answer in turn, each character with the column's number after it; an adapter
+each 20 ms, "problem" fails, "shout TEXT" prints it as libraries do. Columns answer in turn, each character with the column's number after it; an adapter
 named "broken" fails. A model folder named "fails" cannot be loaded, one named "hangs" takes forever;
 an adapter named "mismatch" does not fit.
 """
@@ -36,6 +36,9 @@ def generate(replies: Replies, request: Request) -> None:
         os._exit(int(text))
     if order == "signal":
         os.kill(os.getpid(), int(text))
+    if order == "shout":
+        print(text, file=sys.stderr, flush=True)
+        print(text, flush=True)
     if order == "problem":
         replies.problem(Problem("chat_not_finite", value="nan"), op="generate", id=request["id"], model_kept=True)
         return

@@ -96,8 +96,8 @@ class Chat:
         )  # fmt: skip
         self.number = 0
 
-    def ask(self, request: dict[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
-        """Events and when they came, up to the one that answers `request`."""
+    def ask(self, request: dict[str, Any], answers: int = 1) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Events and when they came, up to the last of those that answer `request`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         began = time.perf_counter()
@@ -108,7 +108,8 @@ class Chat:
             if event["event"] == "problem":
                 raise SystemExit(f"problem: {event}")
             yield time.perf_counter() - began, event
-            if event["event"] in ("loaded", "done"):
+            answers -= event["event"] in ("loaded", "done")
+            if not answers:
                 return
         raise SystemExit("the chat process ended")
 
@@ -169,9 +170,29 @@ def measure(folder: Path) -> dict[str, Any]:
     found["switch_s"] = [round(seconds, 3) for seconds in switches]
     found["adapter_tokens_per_second"] = [round(rate, 1) for rate in rates]
     found["base_unchanged"] = chat.reply(QUESTION, temperature=0)["text"] == greedy
+    found["compare"] = compare(chat, [None, *adapters])
     found["second_turn"] = second_turn(chat, folder)
     chat.end()
     return found
+
+
+def compare(chat: Chat, adapters: list[Path | None]) -> dict[str, Any]:
+    """Three columns at a time: tokens a second of all together, and whether each says what it says alone."""
+    columns: list[dict[str, str | None]] = [{"adapter": str(adapter) if adapter else None} for adapter in adapters]
+    chat.number += 1
+    began = time.perf_counter()
+    texts, done = [""] * len(columns), list[dict[str, Any]]()
+    events = chat.ask({"op": "generate", "id": chat.number, "messages": QUESTION, "columns": columns, **SAMPLED},
+                      answers=len(columns))  # fmt: skip
+    for _, event in events:
+        if event["event"] == "delta":
+            texts[event["column"]] += event["text"]
+        elif event["event"] == "done":
+            done.append(event)
+    seconds = time.perf_counter() - began
+    alone = [chat.reply(QUESTION, columns=[column])["text"] for column in columns]
+    return {"tokens_per_second_together": round(sum(event["tokens"] for event in done) / seconds, 1),
+            "tokens_per_second_each": [event["tokens_per_second"] for event in done], "as_alone": texts == alone}  # fmt: skip
 
 
 def second_turn(chat: Chat, folder: Path) -> dict[str, float]:

@@ -112,12 +112,11 @@ class Walker:
             self.page.screenshot(path=self._screenshots / f"{name}.png", full_page=full)
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights that never choose a control token, so that a reply does not end; slow enough to be watched."""
+def endless_model(folder: Path, hidden_size: int, layers: int) -> Path:
+    """Random weights that never choose a control token, so that a reply does not end."""
     from safetensors.torch import load_file, save_file
 
-    folder = build_tiny_model(tmp_path_factory.mktemp("model") / "tiny", hidden_size=512, layers=8, max_positions=8192)
+    build_tiny_model(folder, hidden_size=hidden_size, layers=layers, max_positions=8192)
     weights = load_file(folder / "model.safetensors")
     for token in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]:
         weights["model.embed_tokens.weight"][token["id"]] = 0

@@ -9,10 +9,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.browser.conftest import Walker
+from tests.browser.conftest import Walker, endless_model
 from tests.conftest import Server
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slow enough to be watched."""
+    return endless_model(tmp_path_factory.mktemp("model") / "tiny", hidden_size=512, layers=8)
 
 
 def typed(walker: Walker) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Walker
+from tests.browser.conftest import Walker, endless_model
 from tests.conftest import Server
 from tests.tiny import build_tiny_adapter
 from trainer import run_folder
@@ -35,6 +35,11 @@ STOP = """(wanted) => new Promise((resolve) => {
 
 
 @pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return endless_model(tmp_path_factory.mktemp("model") / "tiny", hidden_size=256, layers=4)
+
+
+@pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     """A run of `model` that trains now, as far as its folder tells, and has one checkpoint."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
@@ -52,7 +57,7 @@ def ready(walker: Walker) -> Walker:
     walker.open().tab("对话")
     walker.click("加载模型")
     walker.wait_text("chat_status", "模型已加载", 60)
-    walker.fill("temperature", "0")
+    walker.fill("generation_seed", "1")
     return walker
 
 
@@ -90,7 +95,7 @@ def test_columns_stream_side_by_side_and_each_shows_its_own(
         lambda: walker.field("column_2").input_value() == "mine / checkpoint-5", "what was trained last", 5,
         lambda: walker.field("column_2").input_value(),
     )  # fmt: skip
-    broken = tmp_path / "broken"
+    broken = runs_dir / "broken"
     broken.mkdir()
     walker.field("column_3").fill(str(broken))
     walker.field("column_3").press("Enter")
@@ -99,8 +104,8 @@ def test_columns_stream_side_by_side_and_each_shows_its_own(
     ask(walker, "第一个问题")
     ended(walker, 2)
     assert "adapter_config.json" in walker.text("column_note_3")
-    assert walker.text("chat_messages") == ""
-    assert walker.text("column_note_1") == ""
+    assert walker.text("chat_messages").strip() == ""
+    assert walker.text("column_note_1").strip() == ""
     first, second = answers(walker, 1), answers(walker, 2)
     assert first != second
     for column, name in ((1, model.name), (2, "mine / checkpoint-5")):
@@ -125,6 +130,7 @@ def test_columns_stream_side_by_side_and_each_shows_its_own(
     walker.picture("zh-compare-390")
 
     walker.page.reload()
+    walker.tab("对话")
     walker.wait_text("chatbot_2", "第二个问题")
     assert answers(walker, 1)[0] == first[0], "a reload keeps the columns"
     assert walker.field("column_2").input_value() == "mine / checkpoint-5"
@@ -141,7 +147,7 @@ def test_stop_ends_all_columns_within_200_ms_and_keeps_their_words(
     walker = ready(walk(serve("--model", str(model), runs_dir=runs).address, "zh"))
     walker.fill("max_new_tokens", "8000")
     ask(walker, "一个问题")
-    walker.wait(lambda: len(walker.text("chatbot")) > 200, "a long reply")
+    walker.wait(lambda: len(walker.text("chatbot")) > 200, "a long reply", seen=lambda: walker.text("chatbot"))
     # The least of three: other programs take the processor too.
     took = [walker.page.evaluate(STOP, 1)]
     for turn in (2, 3):
@@ -169,15 +175,14 @@ def test_a_checkpoint_appears_in_the_lists_while_the_run_trains(
     walker.tab("对话")
     comparing(walker)
     walker.wait(lambda: "checkpoint-5" in walker.field("column_2").input_value(), "the only checkpoint", 5)
-    (runs_dir / "mine" / ".checkpoint-10.saving").mkdir()
     saved = runs_dir / "mine" / "checkpoint-10"
     shutil.copytree(runs_dir / "mine" / "checkpoint-5", tmp_path / "saving")
     (tmp_path / "saving").rename(saved)
     walker.page.wait_for_timeout(2500)  # the page looks every second
     for field in ("adapter_name_or_path", "column_3"):
-        walker.choose(field, re.compile(r"mine / checkpoint-10"))
+        walker.choose(field, re.compile("checkpoint-10"))
         assert walker.field(field).input_value() == "mine / checkpoint-10"
-    walker.wait_text("status" if False else "chat_status", "模型未加载")
+    assert "模型未加载" in walker.text("chat_status")
 
 
 def test_memory_that_is_short_is_said_before_loading_and_the_user_may_go_on(
@@ -219,9 +224,10 @@ def test_two_tabs_have_two_conversations_and_the_second_waits_for_its_answer(
     second.wait_text("chat_messages", "正在回答另一个标签页的问题")
     first.click("停止")
     second.wait(lambda: second.page.locator("#chatbot .td-numbers").count() == 1, "the second tab's answer")
-    assert second.text("chat_messages") == ""
+    assert second.text("chat_messages").strip() == ""
     for walker, own, other in ((first, "问题甲", "问题乙"), (second, "问题乙", "问题甲")):
         walker.page.reload()
+        walker.tab("对话")
         walker.wait_text("chatbot", own)
         assert other not in walker.text("chatbot")
     # A reload in the middle of an answer: what had come is kept, and the next question is answered.
@@ -229,6 +235,7 @@ def test_two_tabs_have_two_conversations_and_the_second_waits_for_its_answer(
     first.wait(lambda: first.page.locator("#chatbot .bot.message").count() == 2, "the next answer")
     first.page.wait_for_timeout(2500)
     first.page.reload()
+    first.tab("对话")
     first.wait_text("chatbot", "问题丙")
     first.fill("max_new_tokens", "20")
     ask(first, "问题丁")

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ class Forks:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
-    def train(self, argv: list[str], folder: Path, kill: tuple[str, int] | None = None) -> Ended:
-        """Trains with `argv`. `kill`: a pattern, and before which of the operations that match it to die."""
+    def train(self, argv: list[str], folder: Path, kill: tuple[str, int] | float | None = None) -> Ended:
+        """Trains with `argv`. `kill`: a pattern, and before which of the operations that match it to die; or after
+        how many seconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([argv, str(folder), kill]) + "\n")
@@ -74,13 +76,13 @@ class Watch:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fork(argv: list[str], folder: str, kill: list[Any] | None) -> Ended:
+def fork(argv: list[str], folder: str, kill: list[Any] | float | None) -> Ended:
     reading, report = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(reading)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        watch = Watch(folder, kill, report)
+        watch = Watch(folder, kill if isinstance(kill, list) else None, report)
         sys.addaudithook(watch)
         from trainer import events, train
         from trainer.command import main
@@ -95,8 +97,14 @@ def fork(argv: list[str], folder: str, kill: list[Any] | None) -> Ended:
         assert train
         os._exit(main(argv))
     os.close(report)
+    timer = threading.Timer(kill, os.kill, (pid, signal.SIGKILL)) if isinstance(kill, float) else None
+    if timer:
+        timer.start()
     with os.fdopen(reading) as file:
         operations = file.read().splitlines()
+    if timer:
+        timer.cancel()
+        timer.join()
     return Ended(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), operations)
 
 

@@ -15,6 +15,7 @@ from trainer import batching, lora, norm  # noqa: E402
 from trainer.blocks import Rotary, SwiGLU, fuse_blocks  # noqa: E402
 from trainer.chat_template import Sample  # noqa: E402
 from trainer.loss import LabelLoss  # noqa: E402
+from trainer.method import draws_random_numbers  # noqa: E402
 from trainer.model import attach_adapter, causal_lm, load_model  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -87,6 +88,48 @@ def test_blocks_that_compute_something_else_keep_their_own_forward_pass(tmp_path
         (False, False),
         (True, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "fused"),
+    [
+        ("olmo2", {}, 2),  # norms over all heads together
+        ("stablelm", {}, 2),  # rotates a quarter of each head, and cannot be called otherwise
+        ("seed_oss", {"attention_dropout": 0.0, "residual_dropout": 0.0}, 4),
+        ("seed_oss", {"attention_dropout": 0.0, "residual_dropout": 0.1}, 0),
+    ],
+)
+def test_families_whose_blocks_cannot_be_ours_train_with_their_own(
+    architecture: Any, more: dict[str, float], fused: int, tmp_path: Path
+) -> None:
+    folder = build_tiny_model(tmp_path / "model", architecture=architecture, **more)
+    adapter = build_tiny_adapter(tmp_path / "a", folder)
+    own = attach_adapter(load_model(folder, torch.float32, CPU), adapter, trainable=True).train()
+    fast = copy.deepcopy(own)
+    lora.speed_up(fast)
+    assert fuse_blocks(fast) == fused
+    assert draws_random_numbers(fast) == bool(more.get("residual_dropout"))
+    losses = []
+    for model in (own, fast):
+        torch.manual_seed(0)
+        losses.append(LabelLoss(model)(batching.collate([Sample([5, 6, 7, 8], [-100, 6, 7, 8])], 0)))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more"), [("cohere", {}), ("granite", {"logits_scaling": 8.0}), ("gemma2", {})]
+)
+def test_what_a_family_does_to_its_logits_is_seen_before_it_has_learned_anything(
+    architecture: Any, more: dict[str, float], tmp_path: Path
+) -> None:
+    """With weights this small the loss is that of a guess whatever is done to the logits."""
+    folder = build_tiny_model(tmp_path / "model", architecture=architecture, initializer_range=0.02, **more)
+    loss_of = LabelLoss(load_model(folder, torch.float32, CPU))
+    batch = batching.collate([Sample([5, 6, 7, 8], [-100, 6, 7, 8])], 0)
+    own = loss_of.model(input_ids=batch.input_ids, labels=batch.input_ids).loss * len(batch.targets)
+    loss_of.check(batch)
+    assert not loss_of.labels_only
+    torch.testing.assert_close(loss_of(batch), own, rtol=1e-6, atol=0)
 
 
 class HalfSteps(Qwen2DecoderLayer):

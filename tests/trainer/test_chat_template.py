@@ -1,6 +1,7 @@
 """Labels and prompts, on tokenizers built here: what is learnt is the answer and its end token, nothing else."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
+from tests.tiny import build_tiny_tokenizer
 from trainer.chat_template import IGNORED, ChatTemplate, Message, Sample
 from trainer.problems import Problem
 from trainer.settings import template_names
@@ -483,3 +485,29 @@ def test_a_template_that_leaves_tools_out_refuses_them(make) -> None:
             make(name).prompt_ids(conversation("q"), tools=TOOLS)
         assert caught.value.code == "tools_unsupported"
         assert name in caught.value.sentence("zh")
+
+
+def test_a_second_turn_tokenizes_its_new_texts_only(tmp_path: Path) -> None:
+    tokenizer = build_tiny_tokenizer(tmp_path)
+    template = ChatTemplate.of(tokenizer)
+    given: list[str] = []
+
+    class Counting:
+        """The tokenizer, and every text that it was given."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tokenizer, name)
+
+        def __call__(self, texts: list[str], **values: Any) -> Any:
+            given.extend(texts)
+            return tokenizer(texts, **values)
+
+    template.tokenizer = Counting()  # type: ignore[assignment]
+    first = [{"role": "user", "content": "one two three"}]
+    both = [*first, {"role": "assistant", "content": "four"}, {"role": "user", "content": "five"}]
+    begins = template.prompt_ids(first)
+    given.clear()
+    whole = template.prompt_ids(both)
+    assert not any("one two three" in text for text in given)
+    assert whole[: len(begins)] == begins
+    assert whole == ChatTemplate.of(tokenizer).prompt_ids(both)

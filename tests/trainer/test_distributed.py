@@ -19,7 +19,7 @@ from app.text import Text
 from tests.conftest import ROOT
 from tests.trainer.test_train import ONE_THREAD, command, data, finished, model, steps
 from trainer import run_folder
-from trainer.events import read_events
+from trainer.events import EventLog, read_events
 from trainer.validation import holding
 
 pytestmark = pytest.mark.slow
@@ -121,6 +121,19 @@ def test_one_process_goes_on_from_what_two_with_shards_have_saved(trained: Path,
     assert max(steps(back)) == SETTINGS["max_steps"]
     for step, (loss, grad_norm) in steps(back).items():
         assert (loss, grad_norm) == pytest.approx(steps(trained / "one-lora")[step], rel=1e-5)
+
+
+def test_a_stop_does_not_stumble_over_a_process_that_has_just_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer import torchrun
+
+    ended, waits = (subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2))
+    children = [psutil.Process(process.pid) for process in (ended, waits)]
+    ended.communicate(b"\n")
+    monkeypatch.setattr(psutil.Process, "children", lambda _: children)
+    torchrun.relay_stop(EventLog(tmp_path / "events.jsonl"))
+    assert waits.wait(10) == -torchrun.STOP
 
 
 @pytest.fixture

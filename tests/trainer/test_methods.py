@@ -232,6 +232,28 @@ def test_all_stands_for_every_linear_layer_beside_others(base: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("architecture", "shape", "layers"),
+    [
+        (
+            "gpt2",
+            {"n_embd": 64, "n_layer": 2, "n_head": 4},
+            {"c_attn", "c_proj", "c_fc"},
+        ),  # their weights are (in, out)
+        ("gemma2", {}, set(LINEAR)),  # torch's attention kernel is not for its capped scores
+    ],
+)
+def test_families_of_another_make_are_trained_as_well(
+    architecture: Any, shape: dict[str, int], layers: set[str], tmp_path: Path
+) -> None:
+    folder = build_tiny_model(tmp_path / "model", architecture=architecture, **shape)
+    model = model_to_train(parse({"model_name_or_path": str(folder)}), None, "fp32", CPU)
+    assert {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters()
+            if "lora_A" in name} == layers  # fmt: skip
+    LabelLoss(model)(batching.collate(samples(2), 0)).backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters() if one.requires_grad)
+
+
+@pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"create_new_adapter": True, "lora_target": "q_proj"}, "leaves out"),

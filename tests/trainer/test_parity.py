@@ -65,13 +65,15 @@ class Comparison:
     def __init__(self, work: Path, data: Path, architecture: Architecture, method: str, steps: int) -> None:
         self.work, self.method = work, method
         self.model = build_tiny_model(work / "model", architecture=architecture)
-        self.adapter = build_tiny_adapter(work / "adapter", self.model) if method == "lora" else None
+        self.adapter = (
+            None if method == "full" else build_tiny_adapter(work / "adapter", self.model, use_dora=method == "dora")
+        )
         self.common = COMMON | {"max_steps": steps}
         self.settings = {
             "model_name_or_path": self.model,
             "dataset_dir": data,
             "dataset": "who",
-            "finetuning_type": method,
+            "finetuning_type": "full" if method == "full" else "lora",
             "logging_steps": 1,
             "plot_loss": False,
             **({"adapter_name_or_path": self.adapter} if self.adapter else {}),
@@ -112,6 +114,7 @@ def assert_equal(found: list[Step], expected: list[Step]) -> None:
     [
         ("qwen2", "lora", 30, CUTS),
         ("qwen2", "full", 30, CUTS[:3]),  # full tuning has no threads
+        ("qwen2", "dora", 6, CUTS[1:2]),
         ("qwen3", "lora", 6, CUTS[1:2]),
         ("qwen3", "full", 6, CUTS[:1]),
         ("llama", "lora", 6, CUTS[1:2]),

@@ -2,14 +2,19 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.attention import varlen  # noqa: E402
+from transformers import AttentionInterface  # noqa: E402
+
 from tests.tiny import build_tiny_adapter, build_tiny_model  # noqa: E402
 from tests.trainer.test_batching import samples  # noqa: E402
-from trainer import batching, distributed, graphs, lora, loss, machines, passes, run_folder  # noqa: E402
+from tests.trainer.test_isolation import reference_varlen  # noqa: E402
+from trainer import attention, batching, distributed, graphs, lora, loss, machines, passes, run_folder  # noqa: E402
 from trainer.again import Start  # noqa: E402
 from trainer.chat_template import Sample  # noqa: E402
 from trainer.device import Device, current  # noqa: E402
@@ -22,6 +27,8 @@ from trainer.problems import Problem  # noqa: E402
 from trainer.settings import parse  # noqa: E402
 
 pytestmark = pytest.mark.slow
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +148,35 @@ def test_16_bit_passes_of_a_processor_come_in_few_lengths(
         assert all(length % rows == 0 for length in seen)
     assert any(length % 16 for length in seen), "else they have lengths of their own"
     assert found[0] == pytest.approx(found[1], rel=1e-2)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_samples_go_unpadded_only_where_they_do_not_see_each_other(
+    apart: bool, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kernel(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: torch.Tensor, *rest: Any,
+               **options: Any) -> torch.Tensor:  # fmt: skip
+        if not apart:
+            starts = starts[[0, -1]]
+        return reference_varlen(query, key, value, starts, *rest, **options)
+
+    monkeypatch.setattr(varlen, "varlen_attn", kernel)
+    AttentionInterface.register(attention.NAME, attention.varlen_attention)
+    monkeypatch.setattr(passes, "varlen_implementation", lambda *_: attention.NAME)
+    model = load_model(build_tiny_model(tmp_path / "m", initializer_range=0.02), torch.float32, CPU)
+    run = passes.Passes(LabelLoss(model), Device("cpu", "", 1), "fp32", torch.amp.GradScaler(enabled=False), 0,
+                        EventLog(tmp_path / "events"))  # fmt: skip
+    run.check(samples(3))
+    assert run._unpadded == apart
+
+
+def test_a_trial_takes_short_samples_in_which_attention_matters() -> None:
+    def lengths(*given: int) -> list[int]:
+        return [len(one.input_ids) for one in passes._for_trial([Sample([1] * count, [1] * count) for count in given])]
+
+    assert lengths(9000, 30, 2, 17, 400) == [17, 30]
+    assert lengths(2, 9000, 3) == [3, 9000]
+    assert lengths(5) == [5, 5]
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
@@ -319,6 +355,14 @@ def test_only_a_sample_that_cannot_fit_alone_ends_a_run_of_shards(folders: tuple
     assert isinstance(told, Problem)
     assert (told.code, told.values["tokens"]) == ("sharded_sample_too_long", 37)
     assert "Cutoff length" in told.sentence("en")
+
+
+def test_a_process_without_a_sample_of_the_step_may_be_short_of_memory(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = passes.Passes(LabelLoss(adapted(folders)), Device("cpu", "", 1), "fp32", None, 0, EventLog(tmp_path / "e"))
+    run._budget = 40
+    assert run._less([]) == {"code": "token_budget_halved", "budget": 20}
 
 
 def test_a_shortage_outside_of_our_own_launcher_is_told_and_not_waited_for(tmp_path: Path) -> None:

@@ -273,4 +273,4 @@ def test_a_gpu_takes_samples_end_to_end_on_a_quantized_base(folder: Path, tmp_pa
     events, _ = read_events(tmp_path / "cpu" / run_folder.EVENTS)
     on_cpu = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
     for step, (loss, _) in on_gpu.items():
-        assert loss == pytest.approx(on_cpu[step], rel=0.05)
+        assert loss == pytest.approx(on_cpu[step], rel=0.1, abs=0.02)

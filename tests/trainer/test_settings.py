@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainer.problems import LANGUAGES, SENTENCES, Problems, sentence
+from trainer.problems import LANGUAGES, SENTENCES, Problem, Problems, sentence
 from trainer.settings import TrainSettings, as_text, choices, default_text, keys, parse, shown
 from trainer.settings_file import read_yaml, to_flags, to_yaml
 
@@ -184,6 +184,7 @@ def test_a_llama_factory_file_runs_as_it_is(tmp_path: Path) -> None:
         "lr_scheduler_type: cosine\nwarmup_ratio: 0.1\nbf16: true\nresume_from_checkpoint: null\n"
         "overwrite_cache: true\npreprocessing_num_workers: 16\ndataloader_num_workers: 4\nddp_timeout: 180000000\n"
         "overwrite_output_dir: false\ntrust_remote_code: false\n"
+        "quantization_bit: 4\nquantization_method: bnb\ndouble_quantization: true\n"
     )
     settings = parse(read_yaml(file))
     assert settings.dataset == ("identity", "alpaca_en_demo")
@@ -260,3 +261,21 @@ def test_conflicts_name_what_has_a_control_by_its_label_alone(values: dict[str, 
         assert raw == [], said
         labels = [shown(key).label(language) for key in values if key in TrainSettings.model_fields]
         assert all(word in said for word in labels), said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        "learning_rate: &x [*x]\n",
+        "learning_rate: {? [1, 2] : 3}\n",
+        "learning_rate: " + "[" * 5000,
+    ],
+)
+def test_a_settings_file_that_unfolds_without_end_is_refused_at_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bomb.yaml"
+    path.write_text(text)
+    with pytest.raises((Problem, Problems)) as caught:
+        parse(read_yaml(path))
+    assert len(str(caught.value)) < 2000

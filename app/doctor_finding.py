@@ -1,0 +1,55 @@
+"""What a check of `tunedesk doctor` has found: a state, a sentence and a remedy, in both languages."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.text import Text
+from trainer.problems import LANGUAGES
+
+OK, WARNING, BROKEN = "ok", "warning", "broken"
+MARKS = {OK: "✓", WARNING: "!", BROKEN: "✗"}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`check`: what was looked at. `code`: of the sentence doctor.CODE in the locales; one that is not ok has a remedy
+    doctor.CODE.remedy as well."""
+
+    check: str
+    state: str
+    code: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`said` and `remedy`: by language; no remedy for what is well."""
+
+    check: str
+    state: str
+    code: str
+    values: dict[str, Any]
+    said: dict[str, str]
+    remedy: dict[str, str]
+
+    @classmethod
+    def of(cls, checked: Checked) -> "Finding":
+        texts = {language: Text(language) for language in LANGUAGES}
+        key = f"doctor.{checked.code}"
+        said: dict[str, str] = {language: text(key, **checked.values) for language, text in texts.items()}
+        remedy: dict[str, str] = {}
+        if checked.state != OK:
+            remedy = {language: text(f"{key}.remedy", **checked.values) for language, text in texts.items()}
+        return cls(checked.check, checked.state, checked.code, checked.values, said, remedy)
+
+
+def ok(check: str, code: str, **values: Any) -> Checked:
+    return Checked(check, OK, code, values)
+
+
+def warning(check: str, code: str, **values: Any) -> Checked:
+    return Checked(check, WARNING, code, values)
+
+
+def broken(check: str, code: str, **values: Any) -> Checked:
+    return Checked(check, BROKEN, code, values)

@@ -1,0 +1,175 @@
+"""Where the page may read and write: the folders it was started with, symbolic links resolved."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app import models, saved_settings
+from app.arguments import page_parser
+from app.roots import EXPORT_PATHS, PATHS, Roots
+from trainer import export_settings
+from trainer.dataset_files import find_source, list_datasets
+from trainer.prepare import absolute
+from trainer.problems import Problem, Problems
+from trainer.settings import TrainSettings, label
+
+HERE = {"en": "Model path", "zh": "模型路径"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder, and one beside it that is not the page's."""
+    (tmp_path / "work" / "sub").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("x")
+    (tmp_path / "work" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "work" / "loop").symlink_to(tmp_path / "work" / "loop")
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("HF_HOME", "HF_HUB_CACHE", "MODELSCOPE_CACHE", "TUNEDESK_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("path", [".", "sub", "sub/not/there/yet", "./sub/../sub", "new name ; $(x) 😀"])
+def test_what_lies_inside_is_allowed_whether_it_exists_or_not(place: Path, path: str) -> None:
+    assert Roots((place,)).check(path, HERE) == Path(path).absolute()
+
+
+@pytest.mark.parametrize(
+    "path", ["..", "../outside", "/etc/passwd", "/", "link", "link/file", "sub/../../outside", "~", "~root", "~nobody-here/x",
+             "a\0b", "\0", "\ud800", "", " ", "a" * 9000 + "/../../../../../../etc", "../work-er"]
+)  # fmt: skip
+def test_what_leads_outside_is_refused_by_the_flags_name(place: Path, path: str) -> None:
+    with pytest.raises(Problem) as caught:
+        Roots((place,)).check(path, HERE)
+    for language, name in HERE.items():
+        sentence = caught.value.sentence(language)  # type: ignore[arg-type]
+        assert "--allow-path" in sentence
+        assert name in sentence
+
+
+def test_the_refusal_does_not_tell_what_exists(place: Path) -> None:
+    said = []
+    for path in ("../outside/file", "../outside/nope"):
+        with pytest.raises(Problem) as caught:
+            Roots((place,)).check(path, HERE)
+        said.append(str(caught.value).replace(path, ""))
+    assert said[0] == said[1]
+
+
+def test_a_root_that_is_itself_a_link_holds_what_it_leads_to(place: Path) -> None:
+    arguments = page_parser().parse_args(["--allow-path", "link"])
+    assert "../outside/file" in Roots.of(arguments)
+
+
+def test_the_roots_are_those_that_a_page_is_started_with(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = [
+        "--model",
+        "/m/models/one",
+        "--data-dir",
+        "/d",
+        "--runs-dir",
+        "/r",
+        "--allow-path",
+        "/a",
+        "--allow-path",
+        "/b",
+    ]
+    monkeypatch.setenv("HF_HOME", "/cache/hf")
+    monkeypatch.setenv("MODELSCOPE_CACHE", "/cache/ms")
+    roots = Roots.of(page_parser().parse_args(flags))
+    for path in (
+        "/m/models/one",
+        "/m/models/two",
+        "/d/x",
+        "/r/x",
+        "/a",
+        "/b/x",
+        "/cache/hf/hub/models--a--b",
+        "/cache/ms/x",
+        ".",
+    ):
+        assert path in roots, path
+    for path in ("/m", "/cache/hf/token", "/", "..", "/etc"):
+        assert path not in roots, path
+
+
+def test_a_page_started_in_the_root_folder_is_not_free_to_go_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    roots = Roots.of(page_parser().parse_args(["--model", "/model"]))
+    assert "/model/x" in roots
+    assert "/etc/passwd" not in roots
+    assert "/etc/passwd" in Roots.of(page_parser().parse_args(["--allow-path", "/"]))
+
+
+def test_every_setting_that_names_a_path_is_checked() -> None:
+    """Those that are made absolute are the paths; a new one is to be listed."""
+    plain = TrainSettings.model_construct(**{key: "x" for key in TrainSettings.model_fields})
+    assert {key for key in TrainSettings.model_fields if getattr(absolute(plain), key) != "x"} == set(PATHS)
+    found = export_settings.parse({"model_name_or_path": "x", "adapter_name_or_path": "x", "export_dir": "x"})
+    fields = type(found).model_fields
+    assert {key for key in fields if os.path.isabs(str(getattr(found, key)))} == set(EXPORT_PATHS)
+
+
+def test_all_paths_that_lead_outside_are_told_at_once(place: Path) -> None:
+    settings = TrainSettings(model_name_or_path="link", dataset_dir="sub", output_dir="/etc", resume_from_checkpoint="latest",
+                             deepspeed="2", adapter_name_or_path="../outside")  # fmt: skip
+    with pytest.raises(Problems) as caught:
+        Roots((place,)).check_settings(settings)
+    labels = [problem.values["label"] for problem in caught.value.problems]
+    assert labels == [label("model_name_or_path"), label("adapter_name_or_path"), label("output_dir")]
+
+
+def test_the_list_of_models_looks_into_no_other_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def describe(folder: Path) -> None:
+        seen.append(os.path.realpath(folder))
+        raise Problem("model_missing", label=HERE)
+
+    monkeypatch.setattr(models, "describe", describe)
+    (place / "models" / "inside").mkdir(parents=True)
+    (place / "models" / "link").symlink_to(place.parent / "outside")
+    for model in ("sub", "..", "../outside", "link", "/etc/x", "", "~root", "\0"):
+        models.found(model, Roots((place,)))
+    assert str((place / "models" / "inside").resolve()) in seen
+    assert all(path.startswith(str(place.resolve())) for path in seen), seen
+
+
+@pytest.mark.parametrize("file_name", ["../../etc/passwd.json", "/etc/x.json", "../outside/secret.json", "linked.json"])
+def test_dataset_info_leads_nowhere_else(place: Path, file_name: str) -> None:
+    (place.parent / "outside" / "secret.json").write_text('[{"instruction": "a", "output": "b"}]')
+    data = place / "sub"
+    (data / "linked.json").symlink_to(place.parent / "outside" / "secret.json")
+    (data / "dataset_info.json").write_text('{"x": {"file_name": "%s"}}' % file_name)
+    with pytest.raises(Problem) as caught:
+        find_source(data, "x")
+    assert caught.value.code == "dataset_outside"
+
+
+def test_a_dataset_info_that_is_a_link_to_elsewhere_is_not_read(place: Path) -> None:
+    (place / "sub" / "dataset_info.json").symlink_to(place.parent / "outside" / "file")
+    with pytest.raises(Problem) as caught:
+        list_datasets(place / "sub")
+    assert caught.value.code == "dataset_outside"
+
+
+def test_settings_are_read_and_written_in_their_own_folder_only(place: Path) -> None:
+    folder = saved_settings.folder(place)
+    folder.mkdir()
+    (folder / "linked.yaml").symlink_to(place.parent / "outside" / "file")
+    (folder / "dangling.yaml").symlink_to(place.parent / "outside" / "new")
+    for name in ("linked", "dangling.yaml", "../x", "/etc/x", "..", "a/b", "a\\b", ".x", "a\0b", "\ud800x"):
+        for use in (saved_settings.load, lambda runs, name: saved_settings.save(runs, name, TrainSettings(), {})):
+            with pytest.raises(Problem):
+                use(place, name)
+    assert sorted(path.name for path in (place.parent / "outside").iterdir()) == ["file"]
+
+
+def test_a_settings_folder_that_is_a_link_to_elsewhere_is_not_used(place: Path) -> None:
+    saved_settings.folder(place).symlink_to(place.parent / "outside")
+    with pytest.raises(Problem):
+        saved_settings.save(place, "x", TrainSettings(), {})
+    assert not (place.parent / "outside" / "x.yaml").exists()
