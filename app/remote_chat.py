@@ -8,6 +8,7 @@
 Holds the key in memory only. Never imports torch.
 """
 
+import re
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -90,7 +91,8 @@ def base_url(address: str) -> str:
     Whatever of OpenAI's paths was pasted along is cut off. Raises Problem remote_address.
     """
     given = (address or "").strip()
-    problem = Problem("remote_address", value=quoted(given))
+    # A password or a key in it is not to be read out.
+    problem = Problem("remote_address", value=quoted(re.sub(r"//[^/]*@|\?.*", "…", given, flags=re.DOTALL)))
     try:
         parts = urlsplit(given)
         port = parts.port

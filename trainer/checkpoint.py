@@ -16,6 +16,7 @@ from typing import Any
 import numpy
 import torch
 from peft import PeftModel
+from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
 from trainer import run_folder
@@ -134,6 +135,13 @@ def prune(folder: Path, keep: int, newest: int, best: int | None) -> None:
     spare.sort(key=lambda path: run_folder.step_of(path) < newest)  # stable: ascending within each
     for path in spare[: max(0, len(found) - keep)]:
         _remove(path)
+
+
+def check_weights(checkpoint: Path) -> None:
+    """Raises Problem when a weight file of `checkpoint` is damaged, as far as its header and length tell."""
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        with _told_by_name(path), safe_open(path, "pt"):
+            pass
 
 
 def read_state(checkpoint: Path) -> TrainerState:

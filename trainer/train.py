@@ -116,6 +116,8 @@ def train(
         tokenizer.chat_template = template.source  # the result chats as it was trained
 
     resumed_from = ranks.starting_point(settings, events)
+    if resumed_from:
+        checkpoint.check_weights(resumed_from)
     if ranks.any(stop.is_set()):
         return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
     events.stage("loading_model", device=device.name, compute_type=compute_type)

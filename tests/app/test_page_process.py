@@ -54,14 +54,6 @@ def test_no_token_is_for_loopback_only() -> None:
     assert "--no-token" in done.stderr
 
 
-def test_proxies_in_the_environment_do_not_keep_it_from_starting(
-    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
-    assert serve().address
-
-
 def test_a_port_in_use_is_said_in_one_line(serve: Callable[..., Server]) -> None:
     server = serve()
     port = re.search(r":(\d+)/", server.address)

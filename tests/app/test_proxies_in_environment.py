@@ -23,18 +23,16 @@ pytestmark = pytest.mark.slow
 DEAD = "127.0.0.1:9"
 
 
-@pytest.fixture(params=["http", "socks5"])
-def proxied(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        scheme = request.param if name != "all_proxy" else "socks5"
+@pytest.fixture(autouse=True)
+def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, scheme in (("http_proxy", "http"), ("https_proxy", "http"), ("all_proxy", "socks5")):
         monkeypatch.setenv(name, f"{scheme}://{DEAD}")
         monkeypatch.setenv(name.upper(), f"{scheme}://{DEAD}")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    return f"{request.param}://{DEAD}"
 
 
-def test_the_page_starts_and_answers_and_hands_the_proxies_on(proxied: str, serve: Callable[..., Server]) -> None:
+def test_the_page_starts_and_answers(serve: Callable[..., Server]) -> None:
     server = serve()
     base, token = server.address.split("?token=")
     asking = urllib.request.Request(f"{base}zh/config", headers={"Authorization": f"Bearer {token}"})
@@ -42,7 +40,7 @@ def test_the_page_starts_and_answers_and_hands_the_proxies_on(proxied: str, serv
         assert json.load(answer)["api_prefix"]
 
 
-def test_a_model_loads_and_answers(proxied: str, tmp_path: Path) -> None:
+def test_a_model_loads_and_answers(tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "tiny")
     chat = ChatProcess(tmp_path / "chat.log")
     try:
@@ -53,7 +51,7 @@ def test_a_model_loads_and_answers(proxied: str, tmp_path: Path) -> None:
         chat.unload()
 
 
-def test_a_run_trains(proxied: str, tmp_path: Path) -> None:
+def test_a_run_trains(tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "tiny")
     (tmp_path / "who.json").write_text(json.dumps([{"instruction": "你是谁？", "output": "助手"}] * 8))
     argv = command(model, tmp_path, tmp_path / "out", max_steps=1)

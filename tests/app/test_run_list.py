@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ def rows(runs_dir: Path) -> dict[str, Any]:
 
 def test_500_runs_are_listed_within_a_second_and_again_in_a_tenth(tmp_path: Path) -> None:
     events = lines(*(2.0 / (1 + step / 50) + step * 7919 % 101 / 500 for step in range(120)))
-    for number in range(500):
-        write_run(tmp_path / f"run {number}", events)
+    first = write_run(tmp_path / "run 0", events)
+    for number in range(1, 500):
+        shutil.copytree(first, tmp_path / f"run {number}", copy_function=shutil.copyfile)
     found = RunList(tmp_path)
     began = time.process_time()
     assert len(found.rows()) == 500

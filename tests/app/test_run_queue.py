@@ -157,7 +157,10 @@ def test_a_path_that_the_page_may_not_touch_is_refused_when_it_would_start(runs_
     assert begun(runs_dir) == []
 
 
-@pytest.mark.parametrize("junk", ["", "{", "null", "[]", '{"settings": {}}', '{"settings": {"x": 1}, "launch": {}, "added": 0}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "junk",
+    ["", "{", "null", "[]", '{"settings": {}}', '{"settings": {"x": 1}, "launch": {}, "added": 0}', "[" * 100_000],
+)
 def test_a_broken_file_is_shown_and_can_be_cancelled_and_stops_nobody(runs_dir: Path, junk: str) -> None:
     add(runs_dir, "a")
     (runs_dir / "_queue" / "broken.json").write_text(junk)
@@ -246,7 +249,9 @@ keeper._keep()
 
 def page(runs_dir: Path) -> "subprocess.Popen[str]":
     """A page process as far as the queue goes."""
-    process = subprocess.Popen([sys.executable, "-c", PAGE, str(runs_dir), str(ROOT)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PAGE, str(runs_dir), str(ROOT)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
@@ -280,7 +285,7 @@ def test_two_pages_one_of_them_killed_start_each_run_once_and_in_order(runs_dir:
 @pytest.mark.slow
 def test_a_page_killed_at_any_moment_of_a_start_leaves_a_run_that_starts_once(runs_dir: Path) -> None:
     moments = random.Random(7)
-    for number in range(10):
+    for number in range(5):
         name, process = f"run {number}", page(runs_dir)
         try:
             add(runs_dir, name)
@@ -292,7 +297,7 @@ def test_a_page_killed_at_any_moment_of_a_start_leaves_a_run_that_starts_once(ru
             end(runs_dir, name)
         finally:
             end_page(process)
-    assert begun(runs_dir) == [f"run {number}" for number in range(10)]
+    assert begun(runs_dir) == [f"run {number}" for number in range(5)]
 
 
 def end_page(process: "subprocess.Popen[str]") -> None:

@@ -106,9 +106,10 @@ def test_the_page_works_behind_a_prefix_and_https(
         walker.click("预览数据集")
         walker.wait(lambda: walker.field("preview_page").input_value() == "1", "the preview")
         walker.click("关闭")
-        load(walker)
-        ask(walker, 20)
-        whole_answer(walker, 20, 30)
+        if kind != "stripping" and not flags:  # streams: once for each way of knowing the prefix
+            load(walker)
+            ask(walker, 20)
+            whole_answer(walker, 20, 60)
         walker.page.get_by_role("link", name="English").click()
         walker.page.wait_for_url(f"{there.address}{prefix}/en/**")
         assert walker.errors == []

@@ -19,7 +19,7 @@ def old_runs(runs_dir: Path) -> None:
     for number, name in enumerate(["名字 <i>'a'; $(b) 🎉", "second", "third"]):
         events = lines(*(2.0 / (step + number + 1) for step in range(40)), total=40, time=1.7e9 + number)
         events.append({"event": "finished", "time": 1.7e9 + 50, "outcome": "completed", "step": 40, "loss": 0.1})
-        write_run(runs_dir / name, events, learning_rate=(number + 1) * 1e-4, **model)
+        write_run(runs_dir / name, events, learning_rate=round((number + 1) * 1e-4, 6), **model)
     (runs_dir / "second" / "events.jsonl").write_bytes(b"\xff{" * 1000)
 
 
@@ -37,7 +37,9 @@ def tick(walker: Walker, *names: str) -> None:
     for box in walker.page.locator(".td-runs tbody input[type=checkbox]").all():
         box.uncheck()
     for name in names:
-        walker.page.locator(f".td-runs tbody tr:has(button:text-is({json.dumps(name, ensure_ascii=False)})) input").check()
+        walker.page.locator(
+            f".td-runs tbody tr:has(button:text-is({json.dumps(name, ensure_ascii=False)})) input"
+        ).check()
 
 
 def queue(walker: Walker, name: str, place: int) -> None:
@@ -63,12 +65,12 @@ def test_runs_are_queued_and_start_by_themselves_though_the_page_was_killed(
     other = walk(server.address, "en").open()
     other.tab("Runs")
     for one in (walker, other):
-        one.wait(lambda one=one: listed(one) == ["first", "second", "live"], "the queue", 10, lambda: listed(one))
+        one.wait(lambda one=one: listed(one) == ["first", "second", "live"], "the queue", 10)
     walker.picture("zh-runs-queue-1400")
     assert "Queued, place 2" in row(other, "second")
     other.page.get_by_role("button", name="Start earlier").nth(1).click()
     for one in (walker, other):
-        one.wait(lambda one=one: listed(one) == ["second", "first", "live"], "the new order", 10, lambda: listed(one))
+        one.wait(lambda one=one: listed(one) == ["second", "first", "live"], "the new order", 10)
     walker.page.get_by_role("button", name="取消排队").nth(1).click()
     other.wait(lambda: listed(other) == ["second", "live"], "the cancelled run to go", 10)
 

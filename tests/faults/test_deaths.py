@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,3 +273,25 @@ def test_each_sentence_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         english, chinese = SENTENCES[code]
         assert any(word in english for word in ("Resume", "resume", "Start", "Close", "Lower", "Look")), code
         assert "请" in chinese, code
+
+
+@pytest.mark.parametrize(("kills", "code"), [(3, "out_of_host_memory"), (2, "process_died")])
+def test_one_of_several_processes_that_was_out_of_memory_is_told_apart(tmp_path: Path, kills: int, code: str) -> None:
+    from types import SimpleNamespace
+
+    from trainer import torchrun
+
+    (tmp_path / "counter").write_text(f"oom_kill {kills}\n")
+    identity = Identity.of(os.getpid())
+    run_folder.write_identity(tmp_path, replace(identity, oom_counter=str(tmp_path / "counter"), oom_kills=2))
+    failed: Any = SimpleNamespace(get_first_failure=lambda: (1, SimpleNamespace(exitcode=-9)))
+    torchrun._report(EventLog(tmp_path / "events.jsonl"), failed, None)
+    assert code_of(runs.read(tmp_path)) == code
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_while_it_was_written_to_is_told_as_such(tmp_path: Path) -> None:
+    from trainer.train import _explained
+
+    settings = parse({"model_name_or_path": "/m", "dataset": "d", "output_dir": str(tmp_path / "gone")})
+    assert _explained(FileNotFoundError("events.jsonl"), settings).code == "run_folder_gone"

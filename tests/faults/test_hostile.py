@@ -242,7 +242,7 @@ def check_answer(said: str, sent: Any) -> None:
 def test_no_value_in_any_field_of_any_handler_leads_outside(hostile: Hostile) -> None:
     before, raw = snapshot(hostile.outside), set()
 
-    @examples(80, 400)
+    @examples(40, 400)
     @given(st.data())
     def attack(data: st.DataObject) -> None:
         handler, values = data.draw(attacks(hostile))
@@ -279,7 +279,7 @@ def test_no_settings_file_leads_outside(hostile: Hostile) -> None:
     load = next(one for one in hostile.handlers if one["api_name"] == "_on_load" and len(one["inputs"]) == 1)
     file = hostile.inside / "runs" / "_settings" / "sent.yaml"
 
-    @examples(25, 80)
+    @examples(12, 80)
     @given(hostile_yaml)
     def attack(text: str) -> None:
         file.write_bytes(text.encode("utf-8", "replace"))
@@ -310,7 +310,7 @@ def test_no_dataset_leads_outside(hostile: Hostile) -> None:
     data = hostile.inside / "sent"
     data.mkdir()
 
-    @examples(25, 80)
+    @examples(12, 80)
     @given(entries, rows, texts)
     def attack(entry: Any, found: Any, name: str) -> None:
         name = name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -344,7 +344,7 @@ def test_no_request_gets_in_or_past_what_the_page_needs(hostile: Hostile) -> Non
         [b"[" * 50000, b"{}", b'{"fn_index": -1, "data": []}', b"\xff\xfe"]
     )
 
-    @examples(60, 250)
+    @examples(30, 250)
     @given(
         st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"]),
         paths,

@@ -25,8 +25,6 @@ def follow(
     """One tab: opened, then asking each second, as assets' timer does."""
     try:
         tab = Tab(address, ("zh", "en")[number % 2])
-        with tab.heartbeat():
-            pass
         beating = tab.heartbeat()
         ready.wait()
         while time.monotonic() < until():
@@ -62,7 +60,10 @@ def test_twenty_tabs_follow_one_run_without_an_error_and_below_one_core(
         for tab in tabs:
             tab.start()
         end[0] = time.monotonic() + 1000
-        ready.wait()
+        try:
+            ready.wait()
+        except threading.BrokenBarrierError:
+            raise errors[0] from None
         page = psutil.Process(server.process.pid)
         before, began = page.cpu_times(), time.monotonic()
         end[0] = began + SECONDS
@@ -71,7 +72,8 @@ def test_twenty_tabs_follow_one_run_without_an_error_and_below_one_core(
         for thread in tabs:
             thread.join(30)
     assert not errors
-    cores = (after.user + after.system - before.user - before.system) / took
+    # On a machine that is busy with other things tabs are answered late: what counts is one answer a second each.
+    cores = (after.user + after.system - before.user - before.system) / sum(ticks) * TABS
     record_property("cores", round(cores, 2))
     record_property("ticks", sum(ticks))
     print(f"{TABS} tabs, {took:.0f} s, {sum(ticks)} answers: {cores:.2f} cores")

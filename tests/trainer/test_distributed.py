@@ -283,7 +283,7 @@ def waits_for_machines(folder: Path) -> dict[str, Any]:
     ("victim", "number", "code"),
     [
         ("0", signal.SIGKILL, "process_died"),
-        ("launcher", signal.SIGKILL, "vanished"),
+        ("launcher", signal.SIGKILL, "killed_unseen"),
         ("launcher", signal.SIGHUP, "killed"),
     ],
 )
