@@ -39,7 +39,7 @@ def settings_of(folder: Path) -> tuple[TrainSettings, dict[str, Any]]:
     path = folder / run_folder.CONFIG
     try:
         settings = parse(read_yaml(path))
-        return settings, yaml.load(read_plain(path), Loader=yaml.BaseLoader)
+        return settings, yaml.load(read_plain(path), Loader=yaml.BaseLoader)  # noqa: S506  # makes text of everything, objects of nothing
     except (Problem, Problems, OSError, ValueError) as error:
         raise Problem("run_settings_broken", name=folder.name, detail=str(error).splitlines()[0][:200]) from None
 

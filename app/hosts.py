@@ -94,10 +94,12 @@ class Hosts:
 
 def _is_asked_for(asked: Asked, name: str, port: str, scheme: str) -> bool:
     for text in (asked.headers.get("host", ""), asked.public):
-        if (found := _HOST.fullmatch(text.lower())) and found[1] == name:
-            # Proxies often leave the port out of what they pass on.
-            if (found[2] or _DEFAULT_PORTS.get(scheme, "")) == port or (asked.proxied and not found[2]):
-                return True
+        found = _HOST.fullmatch(text.lower())
+        if found is None or found[1] != name:
+            continue
+        # Proxies often leave the port out of what they pass on.
+        if (found[2] or _DEFAULT_PORTS.get(scheme, "")) == port or (asked.proxied and not found[2]):
+            return True
     return False
 
 

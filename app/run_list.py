@@ -163,7 +163,7 @@ def _said(path: Path) -> dict[str, str]:
     """Model, dataset and method as config.yaml has them; what cannot be read is left out."""
     try:
         with open_plain(path) as file:
-            values = yaml.load(_excerpt(file.read(MOST_CONFIG_BYTES)), Loader=_LOADER)
+            values = yaml.load(_excerpt(file.read(MOST_CONFIG_BYTES)), Loader=_LOADER)  # noqa: S506  # a safe one, written in C
     except (OSError, yaml.YAMLError, ValueError, RecursionError):
         return {}
     if not isinstance(values, dict):

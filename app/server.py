@@ -197,6 +197,7 @@ def serve(arguments: Namespace, language: Language) -> None:
         raise Problem("trust_refused")
     if arguments.no_token and arguments.host not in LOOPBACK and not arguments.insecure:
         raise Problem("token_needed", host=arguments.host)
+    os.environ.pop("TUNEDESK_TOKEN", None)  # no business of the processes that are started from here
     token = None if arguments.no_token else arguments.token or secrets.token_urlsafe(24)
     listener = listen(arguments.host, arguments.port)
     app = create_app(arguments, token)

@@ -25,12 +25,17 @@ from trainer.problems import Problem
 from trainer.settings import label
 from trainer.weights import Weights
 
+# What transformers says of a folder with code that it would have to run.
+_OWN_CODE = "contains custom code"
+
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder. Raises Problem when it cannot be read."""
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises what its parts raise; the sentence needs the cause
+        if _OWN_CODE in str(error):
+            raise Problem("model_own_code", path=str(folder)) from error
         raise Problem("model_load_failed", path=str(folder), detail=_first_line(error)) from error
 
 
@@ -46,6 +51,8 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
+        if _OWN_CODE in str(error):
+            raise Problem("model_own_code", path=str(folder)) from error
         if "does not recognize this architecture" in str(error):
             kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
             raise Problem("model_architecture", path=str(folder), architecture=kind) from error

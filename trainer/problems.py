@@ -155,6 +155,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The model {path} could not be loaded: {detail}",
         "模型 {path} 加载失败：{detail}",
     ),
+    "model_own_code": (
+        "The model {path} works only with its folder's own Python code, which is never run here. Choose another model, or "
+        "a version of it that transformers knows without such code.",
+        "模型 {path} 只能靠其文件夹自带的 Python 代码运行，而这里从不运行这类代码。请换一个模型，或换用 transformers 自身支持的版本。",
+    ),
     "model_architecture": (
         "The model {path} needs architecture {architecture}, which this version does not know. "
         "Choose another model or upgrade transformers.",

@@ -328,7 +328,7 @@ def test_guesses_side_by_side_are_told_to_come_later(gate: Gate, monkeypatch: py
 
         monkeypatch.setattr(gate_module.asyncio, "sleep", hold)
         guesses = [asyncio.ensure_future(asked(gate, "/", f"token=wrong{n}", client="10.0.0.1")) for n in range(20)]
-        done, _ = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
         assert (await asked(gate, "/", f"token={TOKEN}", client="10.0.0.2"))[0] == 303, "the owner is not locked out"
         assert (await asked(gate, "/", f"token={TOKEN}", client="10.0.0.1"))[0] == 429, "a short token can be guessed"
         long_gate = Gate(gate._app, "a-token-that-nobody-guesses")

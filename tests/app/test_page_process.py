@@ -47,6 +47,37 @@ def test_without_the_token_every_address_is_401(serve: Callable[..., Server]) ->
         assert caught.value.code == 401, path
 
 
+def test_without_a_token_others_are_let_in_only_when_asked_for_by_name(serve: Callable[..., Server]) -> None:
+    server = serve("--no-token", "--host", "0.0.0.0", "--insecure")
+    with urllib.request.urlopen(server.address) as answer:
+        assert answer.status == 200
+    asked = urllib.request.Request(server.address, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(asked)
+    assert caught.value.code == 403
+
+
+def test_code_of_a_models_folder_cannot_be_switched_on() -> None:
+    argv = [sys.executable, "-m", "app", "webui", "--trust-remote-code", "--port", "0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--trust-remote-code" in done.stderr
+
+
+def test_the_token_is_not_handed_to_what_the_page_starts(tmp_path: object) -> None:
+    code = f"""
+import os
+os.environ["TUNEDESK_TOKEN"] = "a-planted-token"
+from app import server
+from app.arguments import page_parser
+server.uvicorn.Server.run = lambda *_, **__: print("left" if "a-planted-token" in os.environ.values() else "gone")
+server.serve(page_parser().parse_args(["--port", "0", "--runs-dir", {str(tmp_path)!r}]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("gone")
+    assert "token=a-planted-token" in done.stdout
+
+
 def test_no_token_is_for_loopback_only() -> None:
     argv = [sys.executable, "-m", "app", "webui", "--no-token", "--host", "0.0.0.0", "--port", "0"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)

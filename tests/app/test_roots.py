@@ -1,5 +1,6 @@
 """Where the page may read and write: the folders it was started with, symbolic links resolved."""
 
+import json
 import os
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_a_page_started_in_the_root_folder_is_not_free_to_go_everywhere(monkeypa
 
 def test_every_setting_that_names_a_path_is_checked() -> None:
     """Those that are made absolute are the paths; a new one is to be listed."""
-    plain = TrainSettings.model_construct(**{key: "x" for key in TrainSettings.model_fields})
+    plain = TrainSettings.model_construct(**dict.fromkeys(TrainSettings.model_fields, "x"))
     assert {key for key in TrainSettings.model_fields if getattr(absolute(plain), key) != "x"} == set(PATHS)
     found = export_settings.parse({"model_name_or_path": "x", "adapter_name_or_path": "x", "export_dir": "x"})
     fields = type(found).model_fields
@@ -143,7 +144,7 @@ def test_dataset_info_leads_nowhere_else(place: Path, file_name: str) -> None:
     (place.parent / "outside" / "secret.json").write_text('[{"instruction": "a", "output": "b"}]')
     data = place / "sub"
     (data / "linked.json").symlink_to(place.parent / "outside" / "secret.json")
-    (data / "dataset_info.json").write_text('{"x": {"file_name": "%s"}}' % file_name)
+    (data / "dataset_info.json").write_text(json.dumps({"x": {"file_name": file_name}}))
     with pytest.raises(Problem) as caught:
         find_source(data, "x")
     assert caught.value.code == "dataset_outside"

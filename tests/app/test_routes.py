@@ -120,7 +120,7 @@ def sent(body: bytes) -> tuple[int, bytes]:
 def test_a_file_cannot_be_named_in_an_event() -> None:
     """Else the library copies it to where it can be fetched."""
     for kind in ("gradio.FileData", "gradio.\\u0046ileData", "gradio.Fil\\u0065Data"):
-        body = '{"data": [[{"path": "/etc/passwd", "meta": {"_type": "%s"}}]]}' % kind
+        body = '{"data": [[{"path": "/etc/passwd", "meta": {"_type": "' + kind + '"}}]]}'
         assert json.loads(sent(body.encode())[1]) == {"data": [[{"path": "/etc/passwd", "meta": {}}]]}
 
 

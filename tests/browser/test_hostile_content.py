@@ -110,7 +110,12 @@ def unharmed(walker: Walker, html: bool = False) -> None:
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_nothing_that_files_hold_is_executed(
-    language: Language, serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, data: Path, runs_dir: Path
+    language: Language,
+    serve: Callable[..., Server],
+    walk: Callable[..., Walker],
+    model: Path,
+    data: Path,
+    runs_dir: Path,
 ) -> None:
     text = Text(language)
     server = serve("--model", str(model), "--data-dir", str(data), runs_dir=runs_dir)
@@ -118,7 +123,9 @@ def test_nothing_that_files_hold_is_executed(
     dialogs: list[Any] = []
     walker.page.on("dialog", lambda dialog: (dialogs.append(dialog), dialog.dismiss()))
     walker.open()
-    walker.wait(lambda: "python" in walker.text("status").lower() or "taken" in walker.text("status"), "the run's status")
+    walker.wait(
+        lambda: "python" in walker.text("status").lower() or "taken" in walker.text("status"), "the run's status"
+    )
     unharmed(walker)
     walker.page.locator("#dataset input").click()  # it is chosen already, being the only one
     unharmed(walker)

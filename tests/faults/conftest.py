@@ -2,13 +2,19 @@
 
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
+
+import pytest
+
+from tests.trainer.forks import Forks, forks
 
 ALL = os.environ.get("FAULTS") == "all"
 # Of each kind of process, at so many moments it is killed.
 MOMENTS = 25 if ALL else 2
+# Where each takes a process that starts for seconds.
+SLOW_MOMENTS = 25 if ALL else 1
 EXAMPLES = 500 if ALL else 40
 
 
@@ -16,3 +22,9 @@ def sample(count: int, *choices: Iterable[Any]) -> list[Any]:
     """Of all combinations of `choices` so many, or all of them."""
     found = list(product(*choices))
     return found if ALL else random.Random(0).sample(found, min(count, len(found)))
+
+
+@pytest.fixture(scope="session")
+def fork() -> Iterator[Forks]:
+    with forks() as found:
+        yield found

@@ -2,7 +2,6 @@
 
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from app.text import Text
 from tests.faults import shown
 from tests.faults.conftest import sample
 from tests.faults.test_corrupt import REPLACEMENTS, replaced
-from tests.trainer.forks import Forks, forks
+from tests.trainer.forks import Forks
 from tests.trainer.test_resume import told
 from tests.trainer.test_train import command, data, model
 from trainer import run_folder
@@ -23,12 +22,6 @@ __all__ = ["data", "model"]  # fixtures
 SETTINGS = {"max_steps": 9, "save_steps": 3, "logging_steps": 1}
 FILES = ("trainer_state.json", "optimizer.pt", "rng_state.pt", "adapter_config.json", "adapter_model.safetensors")
 KINDS = ("half", "one byte less", "bits", *(kind for kind in REPLACEMENTS if kind != "device"))
-
-
-@pytest.fixture(scope="module")
-def fork() -> Iterator[Forks]:
-    with forks() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

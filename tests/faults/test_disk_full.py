@@ -13,7 +13,7 @@ from tests.faults import shown
 from tests.faults.conftest import ALL
 from tests.faults.small_disk import Disk, small_disk
 from tests.tiny import build_hollow_model
-from tests.trainer.forks import Forks, forks
+from tests.trainer.forks import Forks
 from tests.trainer.test_resume import SETTINGS, told
 from tests.trainer.test_train import command, data, finished, model
 from trainer import run_folder
@@ -117,12 +117,6 @@ def test_a_read_only_runs_folder_is_shown_and_refused_in_words(disk: Disk) -> No
 
 
 # ---- training ----
-
-
-@pytest.fixture(scope="module")
-def fork() -> Iterator[Forks]:
-    with forks() as found:
-        yield found
 
 
 MORE = {**SETTINGS, "save_total_limit": 9}

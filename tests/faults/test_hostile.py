@@ -368,7 +368,7 @@ def test_no_request_gets_in_or_past_what_the_page_needs(hostile: Hostile) -> Non
     attack()
     upload = hostile.client.post("zh/gradio_api/upload", files={"files": ("../../x.py", b"x" * 1000)})
     assert upload.status_code == 404
-    assert not [one for one in hostile.inside.rglob("x.py")]
+    assert not list(hostile.inside.rglob("x.py"))
 
 
 def test_what_is_secret_is_written_nowhere(hostile: Hostile) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from app import runs
 from tests.conftest import Server
-from tests.faults.conftest import MOMENTS
+from tests.faults.conftest import SLOW_MOMENTS
 from tests.faults.tab import Tab
 from tests.faults.test_killed import Watcher
 from tests.trainer.test_train import ONE_THREAD, data, model
@@ -54,9 +54,9 @@ def test_a_page_killed_at_random_moments_leaves_its_runs_alone_and_the_next_one_
         return server, Tab(server.address, draw.choice(("zh", "en")))
 
     page = new_page()
-    while killed < MOMENTS:
+    while killed < SLOW_MOMENTS:
         name = f"run {number} ;$(touch here) '引号' 😀"
-        kills = min(KILLS_OF_A_RUN, MOMENTS - killed)
+        kills = min(KILLS_OF_A_RUN, SLOW_MOMENTS - killed)
         page = survives(runs_dir / name, page, new_page, [draw.uniform(0, 6) for _ in range(kills)])
         number, killed = number + 1, killed + kills
     assert {path.name for path in runs.find(runs_dir)} == {
