@@ -18,7 +18,7 @@ fast: .venv/installed-dev
 # Everything that tests/faults breaks; `make test` breaks a sample of it. As root it fills disks and memory too.
 faults: .venv/installed-dev
 	@sh tests/install_browser.sh
-	@FAULTS=all $(BIN)/pytest tests/faults $(ARGS)
+	@FAULTS=all $(BIN)/pytest tests/faults tests/browser $(ARGS)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check app trainer tests assets

@@ -26,8 +26,9 @@ from trainer.settings import label
 from trainer.tool_list import parse_tools
 
 SAMPLING = ("max_new_tokens", "top_p", "temperature", "seed")
-# The browser renders the whole reply again each time: rarer as it grows, so that the page stays quick.
-REDRAW_S, REDRAW_S_PER_CHARACTER = 0.04, 1e-4
+# The browser renders the whole conversation again each time: rarely enough that it has heard a click on Stop before
+# 0.2 s are over, on a busy machine too; rarer as it grows.
+REDRAW_S, REDRAW_S_PER_CHARACTER = 0.1, 1e-4
 # What a reload in the middle of an answer may lose.
 KEEP_S = 1.0
 
@@ -54,8 +55,8 @@ class Asked:
 
 
 class ChatTab:
-    def __init__(self, page: Page, top_bar: TopBar, kept: gr.BrowserState) -> None:
-        """`kept`: the conversations, in the browser. It stands outside the tabs, whose contents do not exist unseen."""
+    def __init__(self, page: Page, top_bar: TopBar, kept: gr.Textbox) -> None:
+        """`kept`: the conversations. It stands outside the tabs, whose contents do not exist unseen."""
         self._page, self._text, self._top_bar, self.conversation = page, page.text, top_bar, kept
         self._tabs = Tabs()
         self._lay_out_loading()
@@ -301,7 +302,7 @@ class ChatTab:
         for number in range(1, CONVERSATIONS) if compare else (0,):
             left[number] = []
         boxes = [gr.skip() if one else [] for one in left]
-        return [*boxes, left, gr.skip(), "", *([""] * COLUMNS)]
+        return [*boxes, conversation.as_kept(left), gr.skip(), "", *([""] * COLUMNS)]
 
     # ---- asking ----
 
@@ -418,5 +419,5 @@ class ChatTab:
         ]
         notes = [problem_html(answers.problems[n], self._text) if n in answers.problems else ""
                  for n in range(1, CONVERSATIONS)]  # fmt: skip
-        return [*boxes, answers.now if keep else gr.skip(), "" if empty else gr.skip(),
+        return [*boxes, conversation.as_kept(answers.now) if keep else gr.skip(), "" if empty else gr.skip(),
                 gr.skip() if words is None else words, *notes]  # fmt: skip

@@ -43,10 +43,19 @@ def escape_html(text: str) -> str:
 
 
 def restored(value: Any) -> list[list[Message]]:
-    """The conversations that a browser kept, CONVERSATIONS of them; empty ones in the place of what is none."""
+    """The conversations that a browser kept as JSON, CONVERSATIONS of them; empty ones in the place of what is none."""
+    try:
+        value = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        value = None
     kept = value if isinstance(value, list) and len(value) == CONVERSATIONS else [value]
     found = [_conversation(item) for item in kept]
     return [*found, *([] for _ in range(CONVERSATIONS - len(found)))]
+
+
+def as_kept(conversations: Sequence[Sequence[Message]]) -> str:
+    """What `restored` reads."""
+    return json.dumps(conversations, ensure_ascii=False)
 
 
 def _conversation(value: Any) -> list[Message]:

@@ -36,10 +36,9 @@ class Draft:
             **QUIET,
         )
 
-    @property
-    def reading(self) -> str:
-        """The script of an event whose first input is `carrier`: it hands over what the tab has kept."""
-        return f"(_, ...others) => [tunedesk.kept({json.dumps(self._key)}), ...others]"
+    def reading(self, *others: "Kept") -> str:
+        """The script of an event whose inputs are `carrier` and the components of `others`: it hands over what is kept."""
+        return f"() => [{', '.join([f'tunedesk.kept({json.dumps(self._key)})', *(one.reading for one in others)])}]"
 
     def values(self, kept: str) -> dict[str, Any]:
         """The kept values that the components can still show, by name."""
@@ -51,6 +50,21 @@ class Draft:
             return {}
         shown = {name: _shown(component, found.get(name)) for name, component in self.components.items()}
         return {name: value for name, value in shown.items() if value is not None}
+
+
+class Kept:
+    """One text that outlives a reload, in a `component` that nobody sees. `shared`: by all tabs, else each has its own."""
+
+    def __init__(self, name: str, shared: bool = False) -> None:
+        # In the page, unlike what is not visible: only there does a change make itself known.
+        self.component = gr.Textbox("", visible="hidden", max_lines=1)
+        self._where = f"{json.dumps(f'tunedesk-{name}')}, {json.dumps(shared)}"
+        key, _, last = self._where.partition(", ")
+        self.component.change(None, self.component, None, js=f"(text) => tunedesk.keep({key}, text, {last})", **QUIET)
+
+    @property
+    def reading(self) -> str:
+        return f"tunedesk.kept({self._where})"
 
 
 def _shown(component: Any, value: Any) -> Any:

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from app.half_characters import whole
 
 MOST_BYTES = 32 * 2**20
 # A type is a file's by this name; any of its letters may be written as \\u….
@@ -23,7 +24,7 @@ class EventBodies:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        body = await _whole(receive)
+        body = await _body(receive)
         if body is None:
             await _answer(send, 413)
             return
@@ -44,18 +45,16 @@ class EventBodies:
 
 
 def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
         return [_clean(item) for item in value]
     if isinstance(value, dict):
         kind = value.get("_type")
         return {_clean(key): _clean(item) for key, item in value.items()
                 if key != "_type" or not (isinstance(kind, str) and "FileData" in kind)}  # fmt: skip
-    return value
+    return whole(value)
 
 
-async def _whole(receive: Receive) -> bytes | None:
+async def _body(receive: Receive) -> bytes | None:
     """The body; None for one too large."""
     parts, size = [], 0
     while True:

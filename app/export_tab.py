@@ -24,8 +24,8 @@ MOST_NAME_BYTES = 200
 class ExportTab:
     """`followed`: what `view` fills in, every second."""
 
-    def __init__(self, page: Page, top_bar: TopBar, target: gr.BrowserState) -> None:
-        """`target`: the folder of the export that this browser follows, in a list."""
+    def __init__(self, page: Page, top_bar: TopBar, target: gr.Textbox) -> None:
+        """`target`: the folder of the export that this browser follows."""
         self._page, self._text, self._target, self._top_bar = page, page.text, target, top_bar
         text = page.text
         gr.HTML(f'<p class="td-estimate">{text("export.about")}</p>', elem_id="export_about", apply_default_css=False)
@@ -72,13 +72,13 @@ class ExportTab:
         """The components of `kept` for a page that opens with `values`."""
         return [gr.update(value=values[name]) if name in values else gr.skip() for name in self.kept()]
 
-    def running(self) -> list[str]:
-        """The export that runs now in the usual place, for a browser that follows none; empty when there is none."""
+    def running(self) -> str:
+        """The export that runs now in the usual place, for a browser that follows none; "" when there is none."""
         for target in exports.find(PLACE.absolute()):
             found = exports.read(target)
             if found and found.alive:
-                return [str(target)]
-        return []
+                return str(target)
+        return ""
 
     def view(self, target: Any) -> list[Any]:
         """The status and whether it can be put away."""
@@ -97,7 +97,7 @@ class ExportTab:
                 {"model_name_or_path": folder, "adapter_name_or_path": adapter, "template": template, **given}
             )
             self._page.roots.check_export(settings)
-            target = [str(exports.start(settings))]
+            target = str(exports.start(settings))
         except Problem as problem:
             return [problem_html(problem, self._text), gr.skip(), *self.view(before)]
         except Problems as several:
@@ -106,10 +106,10 @@ class ExportTab:
         return ["", target, *self.view(target)]
 
     def _path(self, target: Any) -> str:
-        """The folder that the browser kept, in a list; "" for none, and for one that this page may not touch."""
-        path = target[0] if isinstance(target, list) and target and isinstance(target[0], str) else ""
+        """The folder that the browser kept; "" for none, and for one that this page may not touch."""
+        path = target if isinstance(target, str) else ""
         # Beside it lies its working folder, whose name is longer.
-        return path if path in self._page.roots and len(Path(path).name.encode()) < MOST_NAME_BYTES else ""
+        return path if path and path in self._page.roots and len(Path(path).name.encode()) < MOST_NAME_BYTES else ""
 
     def _on_cancel(self, target: Any) -> list[Any]:
         asked = (path := self._path(target)) and exports.cancel(Path(path))
@@ -119,7 +119,7 @@ class ExportTab:
         """Removes what a failed export left; a finished model stays, and is only no longer shown."""
         if path := self._path(target):
             exports.discard(Path(path))
-        return ["", [], *self.view([])]
+        return ["", "", *self.view("")]
 
 
 def export_html(found: Export | None, text: Any) -> str:

@@ -26,6 +26,8 @@ PATHS = (
 )
 EXPORT_PATHS = ("model_name_or_path", "adapter_name_or_path", "export_dir")
 MOST_SHOWN = 200
+# Linux's own.
+MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 4096
 
 Label = str | dict[str, str]
 
@@ -89,10 +91,13 @@ def resolved(path: str | Path) -> Path | None:
     """Where `path` leads, whether there is anything or not; None for what no file can be called."""
     try:
         text = os.path.expanduser(str(path).strip())
-        # A home of nobody's stays as it is.
-        return Path(os.path.realpath(text)) if text and not text.startswith("~") else None
+        real = os.path.realpath(text)
+        encoded = os.fsencode(real)
     except (OSError, ValueError):  # a null byte, half of a surrogate pair
         return None
+    too_long = len(encoded) >= MOST_PATH_BYTES or max(map(len, encoded.split(b"/"))) > MOST_NAME_BYTES
+    # A home of nobody's stays as it is.
+    return None if too_long or not text or text.startswith("~") else Path(real)
 
 
 def hub_caches() -> list[Path]:

@@ -24,11 +24,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.types import ASGIApp
 
-from app import html_page, theme
+from app import half_characters, html_page, theme
 from app.arguments import PROJECT
 from app.chat import ChatProcess
 from app.chat_tab import ChatTab
-from app.draft import Draft
+from app.draft import Draft, Kept
 from app.event_bodies import EventBodies
 from app.export_tab import ExportTab
 from app.forwarded import Forwarded, Trusted, clean_prefix
@@ -56,9 +56,9 @@ YEAR_S = 365 * 24 * 3600
 def build(page: Page) -> gr.Blocks:
     """One language's page."""
     with gr.Blocks(title=page.text("title"), analytics_enabled=False, fill_width=False) as blocks:
-        # assets/page.js keeps it for the browser tab, as it does the form: two tabs have two conversations.
-        kept = gr.BrowserState([], storage_key="tunedesk-conversation", secret="tunedesk")
-        exported = gr.BrowserState([], storage_key="tunedesk-export", secret="tunedesk")
+        # Two tabs have two conversations, and follow one export.
+        said, followed_export = Kept("conversation"), Kept("export", shared=True)
+        kept, exported = said.component, followed_export.component
         top_bar = TopBar(page)
         with gr.Tabs() as tabs:
             with gr.Tab(page.text("tab.train"), id="train") as train_tab:
@@ -76,7 +76,7 @@ def build(page: Page) -> gr.Blocks:
             *(train.monitor[name] for name in MONITOR), chat.status, *export.followed, checkpoint, *chat.column_choices
         ]  # fmt: skip
 
-        def follow(before: list[int], model: str, engine: str, target: Any, shown: str = "") -> list[Any]:
+        def follow(before: list[int], model: str, engine: str, target: str, shown: str = "") -> list[Any]:
             """Sends only what has changed since this tab's last tick."""
             lists = [gr.update(choices=top_bar.checkpoints(model)), *chat.columns_offered(engine, model)]
             values = [*train.view(shown), chat.status_html(), *export.view(target), *lists]
@@ -89,12 +89,12 @@ def build(page: Page) -> gr.Blocks:
 
         draft = Draft(page, train.kept() | chat.kept() | export.kept())
 
-        def opened(draft_text: str, kept: Any, target: Any) -> list[Any]:
+        def opened(draft_text: str, kept: str, target: str) -> list[Any]:
             values = draft.values(draft_text)
             conversations = chat.restored(kept, values.get("escape_html", True))
             chosen = values.get("model_name_or_path", page.model), values.get("infer_backend", LOCAL)
             target = target or export.running()
-            now = [*train.opened(values), *chat.opened(values), *export.opened(values), *conversations, target]
+            now = [*train.opened(values), *chat.opened(values), *export.opened(values), *conversations, kept, target]
             return [*now, *follow([], *chosen, target), train.estimate.at_opening(page.runs_dir)]
 
         blocks.load(
@@ -105,12 +105,13 @@ def build(page: Page) -> gr.Blocks:
                 *chat.kept().values(),
                 *export.kept().values(),
                 *chat.chatbots,
+                chat.conversation,
                 exported,
                 *followed,
                 seen,
                 train.estimate.timer,
             ],
-            js=draft.reading,
+            js=draft.reading(said, followed_export),
             **QUIET,
         ).then(None, js="() => { tunedesk.restored(); return []; }")
         # A model that was loaded or unloaded in the other tab has changed what is free.
@@ -153,6 +154,7 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
         return FileResponse(PROJECT / "assets" / "logo.svg", media_type="image/svg+xml")
 
     html_page.mend()
+    half_characters.mend()
     for language in LANGUAGES:
         api.add_api_route(f"/{language}", to_folder, methods=["GET"])
         page = Page(

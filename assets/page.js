@@ -7,12 +7,22 @@ const tunedesk = window.tunedesk;
 
 let restored = false; // until then a field that appears with its default is no change of the form
 
-/** What this tab keeps under `key`, as JSON text; empty when it keeps nothing, or the browser lets no page keep things. */
-tunedesk.kept = (key) => {
+/** What this tab keeps under `key`, as JSON text, or what all tabs do (`shared`); empty when nothing is kept, or the
+ * browser lets no page keep things. */
+tunedesk.kept = (key, shared = false) => {
   try {
-    return sessionStorage.getItem(key) ?? "";
+    return (shared ? localStorage : sessionStorage).getItem(key) ?? "";
   } catch {
     return "";
+  }
+};
+
+tunedesk.keep = (key, text, shared = false) => {
+  if (!restored) return;
+  try {
+    (shared ? localStorage : sessionStorage).setItem(key, text);
+  } catch {
+    // No room, or a browser that lets no page keep things: the page works all the same.
   }
 };
 
@@ -23,24 +33,8 @@ tunedesk.restored = () => {
 /** The form has changed: its `values` are kept by `names` under `key`, and an open preview of the command follows. */
 tunedesk.changed = (key, names, values) => {
   document.querySelector("#command_again")?.click();
-  if (!restored) return;
-  try {
-    sessionStorage.setItem(key, JSON.stringify(Object.fromEntries(names.map((name, index) => [name, values[index]]))));
-  } catch {
-    // No room, or a browser that lets no page keep things: the form works all the same.
-  }
+  tunedesk.keep(key, JSON.stringify(Object.fromEntries(names.map((name, index) => [name, values[index]]))));
 };
-
-// ---- Conversations: Gradio's BrowserState knows only what all tabs share; each tab keeps its own ----
-
-const OWN = "tunedesk-conversation";
-
-for (const name of ["getItem", "setItem", "removeItem"]) {
-  const original = Storage.prototype[name];
-  Storage.prototype[name] = function (key, ...rest) {
-    return original.call(key === OWN ? sessionStorage : this, key, ...rest);
-  };
-}
 
 // An answer is copied without the numbers that stand below it.
 const write = navigator.clipboard?.writeText.bind(navigator.clipboard);

@@ -1,5 +1,7 @@
 """The conversation as the chat box shows it."""
 
+import json
+
 import pytest
 
 from app import conversation
@@ -52,7 +54,7 @@ def test_an_answer_says_below_itself_who_gave_it_how_fast_and_why_it_ended() -> 
         'Hello\n\n<small class="td-numbers">run &lt;1&gt; / checkpoint-5 · 12 tokens · 40 tokens/s · first token 0.25 s'
         " · maximum new tokens reached</small>"
     )
-    kept = conversation.restored([[message], [], [], []])
+    kept = conversation.restored(conversation.as_kept([[message], [], [], []]))
     assert kept[0] == [message], "a reload keeps the numbers"
     assert "numbers" not in conversation.asked([message], "")[0], "the model is not told its speed"
 
@@ -91,7 +93,17 @@ def test_a_server_gets_calls_and_results_with_ids_that_belong_together() -> None
 
 
 @pytest.mark.parametrize(
-    "kept", [None, "x", {}, [1], [{"role": "user"}], [{"role": "system", "content": "x"}], [[1], {}, "x", None]]
+    "kept",
+    [
+        None,
+        "x",
+        "",
+        "[" * 100_000,
+        "{}",
+        "[1]",
+        '[{"role": "user"}]',
+        '[[1], {}, "x", [{"role": "system", "content": "x"}]]',
+    ],
 )
 def test_what_a_browser_kept_wrongly_is_an_empty_conversation(kept: object) -> None:
     assert conversation.restored(kept) == [[], [], [], []]
@@ -99,4 +111,4 @@ def test_what_a_browser_kept_wrongly_is_an_empty_conversation(kept: object) -> N
 
 def test_a_conversation_of_an_older_page_is_kept() -> None:
     old = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-    assert conversation.restored(old) == [old, [], [], []]
+    assert conversation.restored(json.dumps(old)) == [old, [], [], []]

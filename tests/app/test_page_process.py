@@ -71,7 +71,7 @@ os.environ["TUNEDESK_TOKEN"] = "a-planted-token"
 from app import server
 from app.arguments import page_parser
 server.uvicorn.Server.run = lambda *_, **__: print("left" if "a-planted-token" in os.environ.values() else "gone")
-server.serve(page_parser().parse_args(["--port", "0", "--runs-dir", {str(tmp_path)!r}]))
+server.serve(page_parser().parse_args(["--port", "0", "--runs-dir", {str(tmp_path)!r}]), "en")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("gone")

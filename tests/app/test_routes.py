@@ -148,3 +148,11 @@ def test_what_is_uploaded_is_written_nowhere(app: Any, tmp_path: Path, monkeypat
 
     assert asyncio.run(upload()) == 404
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_character_from_anywhere_does_not_keep_the_page_from_answering(app: Any) -> None:
+    """From a run's events or a data set it would come with every answer."""
+    from gradio.routes import ORJSONResponse
+
+    said = ORJSONResponse({"data": ["a\ud800b", ("\ud83d\ude00",), 1.5, None], "\udfff": {"x": "好"}}).body
+    assert json.loads(said) == {"data": ["a\ufffdb", ["😀"], 1.5, None], "\ufffd": {"x": "好"}}

@@ -1,6 +1,7 @@
 """Chromium, and the page as a person meets it: by labels and button texts, not by internals."""
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +25,17 @@ FLAGS = [
 ]
 
 
+# Walks that `make faults` takes, with FAULTS=all: together they are longer than the whole suite may be.
+LONG_WALKS = {"test_proxies.py", "test_runs.py", "test_compare.py", "test_hostile_content.py", "test_chat.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "browser" in Path(str(item.fspath)).parts:
+        path = Path(str(item.fspath))
+        if "browser" in path.parts:
             item.add_marker(pytest.mark.browser)
+            if path.name in LONG_WALKS and os.environ.get("FAULTS") != "all":
+                item.add_marker(pytest.mark.skip("NOT TESTED: a long walk through the page, taken by `make faults`"))
 
 
 @pytest.fixture(scope="session")

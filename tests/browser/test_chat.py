@@ -92,7 +92,7 @@ def test_a_chat_process_that_is_killed_is_said_and_loads_again(
 def test_a_bad_model_folder_is_said_before_anything_starts(
     serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, tmp_path: Path
 ) -> None:
-    server = serve("--model", str(model))
+    server = serve("--model", str(model), "--allow-path", str(tmp_path), "--allow-path", "/nowhere")
     walker = walk(server.address, "zh").open()
     walker.tab("对话")
     (tmp_path / "empty").mkdir()

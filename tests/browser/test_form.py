@@ -84,7 +84,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_saved_settings_bring_every_control_back(
     serve: Callable[..., Server], walk: Callable[..., Walker], folders: tuple[Path, Path]
 ) -> None:
-    server = serve()
+    server = serve(*(word for folder in folders for word in ("--allow-path", str(folder))))
     walker = walk(server.address, "zh").open()
     opened = shown_after_unfolding(walker)
     before = fill_in(walker, *folders)
@@ -165,7 +165,7 @@ def test_freeze_settings_are_there_only_while_freeze_is_chosen(
 def test_the_form_outlives_a_reload_and_a_change_of_language_in_its_own_tab(
     serve: Callable[..., Server], walk: Callable[..., Walker], folders: tuple[Path, Path]
 ) -> None:
-    server = serve()
+    server = serve(*(word for folder in folders for word in ("--allow-path", str(folder))))
     walker = walk(server.address, "zh").open()
     before = fill_in(walker, *folders)
     walker.fill("output_dir", "my run")
