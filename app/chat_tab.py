@@ -338,7 +338,7 @@ class ChatTab:
                         continue
                     answers.take(*part)
                     now = time.monotonic()
-                    if now - drawn > REDRAW_S + REDRAW_S_PER_CHARACTER * answers.length:
+                    if now - drawn > REDRAW_S * len(answers.columns) + REDRAW_S_PER_CHARACTER * answers.length:
                         drawn = now
                         keep = now - kept > KEEP_S
                         kept = now if keep else kept

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from app.half_characters import whole
 
 MOST_BYTES = 32 * 2**20

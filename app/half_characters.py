@@ -6,7 +6,6 @@ Wherever it came from: a data set, a settings file, another program's events, a 
 from typing import Any
 
 import orjson
-from gradio import routes
 
 
 def whole(value: Any) -> Any:
@@ -36,5 +35,7 @@ class _Writer:
 
 def mend() -> None:
     """Takes effect for every page of this process. Raises AttributeError for a Gradio that writes in another way."""
+    from gradio import routes  # only once app/server.py has set what Gradio reads
+
     if not isinstance(routes.orjson, _Writer):
-        routes.orjson = _Writer()  # type: ignore[assignment]
+        routes.orjson = _Writer()
