@@ -46,5 +46,7 @@ def page_parser() -> argparse.ArgumentParser:
                         help="another folder that the page may read and write; may be given several times. Without: "
                              "the working folder, the model's and those beside it, the folders of data and runs, "
                              "and the hubs' caches")  # fmt: skip
-    parser.add_argument("--trust-remote-code", action="store_true", help=argparse.SUPPRESS)  # refused in words
+    parser.add_argument("--trust-remote-code", action="store_true",
+                        help="run Python code that a model's folder brings, in training and chat: whoever wrote it can "
+                             "then do here what you can")  # fmt: skip
     return parser

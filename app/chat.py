@@ -72,9 +72,10 @@ class Status:
 class ChatProcess:
     """Safe to use from several threads. Whatever becomes of the process, `load` works again."""
 
-    def __init__(self, log: Path, command: Sequence[str] = (sys.executable, "-m", "trainer.chat")) -> None:
-        """`log` receives what the process writes to stderr."""
-        self._log, self._command = log, command
+    def __init__(self, log: Path, command: Sequence[str] = (sys.executable, "-m", "trainer.chat"),
+                 trust_remote_code: bool = False) -> None:  # fmt: skip
+        """`log` receives what the process writes to stderr. `trust_remote_code`: models may bring code of their own."""
+        self._log, self._command, self._trust = log, command, trust_remote_code
         self._lock = threading.Condition(threading.RLock())
         self._changing = threading.RLock()  # One load or unload begins at a time; taken before `_lock`.
         self._status = Status()
@@ -205,6 +206,7 @@ class ChatProcess:
                 "adapter": str(adapter) if adapter else None,
                 "template": template,
                 "dtype": dtype,
+                "trust_remote_code": self._trust,
             }
         )
         return future

@@ -7,6 +7,7 @@ import gradio as gr
 
 from app import fragments
 from app.page import Page
+from app.problem_words import refused_html
 from app.top_bar import QUIET
 from trainer import records
 from trainer.problems import Problem
@@ -60,8 +61,7 @@ class DatasetPreview:
                 raise Problem("dataset_missing", label=label("dataset"))
             shown = self._page_of(data_dir, datasets[0], 1)
         except Problem as problem:
-            words = fragments.problems_html(self._text("problems.title"), [problem.sentence(self._text.language)])
-            return [words, *unopened]
+            return [refused_html(problem, self._text), *unopened]
         return ["", gr.update(visible=True), gr.update(choices=datasets, value=datasets[0]), *shown]
 
     def _turn(self, data_dir: str, name: str, page: str, by: int) -> list[Any]:
@@ -73,8 +73,7 @@ class DatasetPreview:
         try:
             return self._page_of(data_dir, name, page)
         except Problem as problem:
-            sentence = problem.sentence(self._text.language)
-            return [gr.skip(), str(max(page, 1)), fragments.problems_html(self._text("problems.title"), [sentence])]
+            return [gr.skip(), str(max(page, 1)), refused_html(problem, self._text)]
 
     def _folder(self, data_dir: str) -> Path:
         return self._roots.check(data_dir, label("dataset_dir"))

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.half_characters import whole
 
 MOST_BYTES = 32 * 2**20
-# A type is a file's by this name; any of its letters may be written as \\u….
-SUSPECT = re.compile(rb"FileData|\\u")
+# A type is a file's by this name; any of its letters may be written as \\u…. The third are halves of characters as bytes.
+SUSPECT = re.compile(rb"FileData|\\u|\xed[\xa0-\xbf]")
 
 
 class EventBodies:
@@ -29,7 +29,8 @@ class EventBodies:
         if body is None:
             await _answer(send, 413)
             return
-        if SUSPECT.search(body):
+        # The library reads UTF-16 and UTF-32 as well, in which nothing above is found.
+        if json.detect_encoding(body) != "utf-8" or SUSPECT.search(body):
             try:
                 body = json.dumps(_clean(json.loads(body))).encode()
             except (ValueError, RecursionError):

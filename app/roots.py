@@ -5,9 +5,10 @@ Commands that a person runs in a terminal are not confined. No torch here.
 
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainer.export_settings import ExportSettings
 from trainer.export_settings import label as export_label
@@ -34,9 +35,13 @@ Label = str | dict[str, str]
 
 @dataclass(frozen=True)
 class Roots:
-    """`folders`: absolute, symbolic links resolved. What lies in one of them, or is one, may be used."""
+    """`folders`: absolute, symbolic links resolved. What lies in one of them, or is one, may be used.
+
+    `trust_remote_code`: Python code in a model's folder may be run.
+    """
 
     folders: tuple[Path, ...]
+    trust_remote_code: bool = False
 
     @classmethod
     def of(cls, arguments: Namespace) -> "Roots":
@@ -49,7 +54,10 @@ class Roots:
         implied = [Path.cwd(), model.parent, model.resolve().parent, *hub_caches()]
         named = [model, Path(arguments.data_dir), Path(arguments.runs_dir), *map(Path, arguments.allow_path)]
         found = [real for path in implied if (real := path.expanduser().resolve()) != Path("/")]
-        return cls(tuple(dict.fromkeys([*found, *(path.expanduser().resolve() for path in named)])))
+        return cls(
+            tuple(dict.fromkeys([*found, *(path.expanduser().resolve() for path in named)])),
+            arguments.trust_remote_code,
+        )
 
     def __contains__(self, path: str | Path) -> bool:
         real = resolved(path)
@@ -67,9 +75,20 @@ class Roots:
         return Path(os.path.expanduser(str(path).strip())).absolute()
 
     def check_settings(self, settings: TrainSettings) -> None:
-        """Raises Problems with every path of `settings` that leads outside."""
+        """Raises Problems with every path of `settings` that leads outside, and for a model's own code to be run."""
+        if settings.trust_remote_code and not self.trust_remote_code:
+            raise Problems([Problem("trust_refused", label=label("trust_remote_code"))])
         whole = absolute(settings)
-        self._check_all([(getattr(whole, key), label(key)) for key in PATHS])
+        paths = [(getattr(whole, key), label(key)) for key in PATHS]
+        self._check_all([(path, words) for path, words in paths if path and os.path.isabs(path)])
+
+    def check_typed(self, values: Mapping[str, Any]) -> None:
+        """Raises Problems with every path in a form's `values` that leads outside, whatever else is wrong with them.
+
+        The output folder, which is a name there, is not among them.
+        """
+        typed = [(values.get(key), label(key)) for key in PATHS if key != "output_dir"]
+        self._check_all([(path, words) for path, words in typed if isinstance(path, str) and path.strip()])
 
     def check_export(self, settings: ExportSettings) -> None:
         """Raises Problems with every path of `settings`, which are absolute, that leads outside."""
@@ -79,7 +98,7 @@ class Roots:
         found = []
         for path, words in paths:
             try:
-                if path and os.path.isabs(path):
+                if path:
                     self.check(path, words)
             except Problem as problem:
                 found.append(problem)

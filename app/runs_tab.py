@@ -7,8 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from app import comparison, continuation, fragments, removal, runs
+from app import comparison, continuation, removal, runs
 from app.page import Page
+from app.problem_words import refused_html
 from app.run_list import RunList
 from app.run_queue import Queue
 from app.runs_table import compare_chart, runs_table, value
@@ -68,10 +69,6 @@ class RunsTab:
         now = hash(repr(rows))
         return [gr.skip() if now == seen else rows, now]
 
-    def _problems(self, error: Problem | Problems) -> str:
-        several = error.problems if isinstance(error, Problems) else [error]
-        return fragments.problems_html("", [problem.sentence(self._text.language) for problem in several])
-
     def _act(self, asked: str) -> list[Any]:
         """What changes the list: `action` on each of `names`."""
         action, names = _read(asked)
@@ -87,7 +84,7 @@ class RunsTab:
                 folder = str(self._queue.folder)
                 problems.append(Problem("queue_unwritable", path=folder, detail=error.strerror))
         self._list.forget()
-        return [self._problems(Problems(problems)) if problems else "", *self._refreshed(0)]
+        return [refused_html(Problems(problems), self._text, "") if problems else "", *self._refreshed(0)]
 
     def _abort(self, name: str) -> None:
         runs.stop(self._folder(name))
@@ -116,7 +113,7 @@ class RunsTab:
             comparison.check_count(names)
             folders = [self._folder(name) for name in names]
         except Problem as problem:
-            return [self._problems(problem), gr.skip(), gr.skip(), gr.skip()]
+            return [refused_html(problem, self._text, ""), gr.skip(), gr.skip(), gr.skip()]
         rows = {row.name: row for row in self._list.rows()}
         chosen = [rows[name] for name in names if name in rows]
         table = comparison.table(folders, chosen, self._text)
@@ -127,7 +124,7 @@ class RunsTab:
         try:
             values, checkpoint = continuation.values(self._folder(name))
         except (Problem, Problems) as error:
-            return [self._problems(error), *(gr.skip() for _ in self._train.filled), gr.skip()]
+            return [refused_html(error, self._text, ""), *(gr.skip() for _ in self._train.filled), gr.skip()]
         key = "continue.filled" if checkpoint else "continue.filled_new"
         words = self._text(key, run=name, checkpoint=checkpoint)
         return ["", *self._train.fill(values, words), gr.update(selected="train")]
@@ -136,7 +133,7 @@ class RunsTab:
         try:
             name = self._folder(_first(asked)).name
         except Problem as problem:
-            return [self._problems(problem), *(gr.skip() for _ in self._train.answer), gr.skip()]
+            return [refused_html(problem, self._text, ""), *(gr.skip() for _ in self._train.answer), gr.skip()]
         return ["", *self._train.show(name), gr.update(selected="train")]
 
     def _resume(self, asked: str, *values: Any) -> list[Any]:

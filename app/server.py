@@ -24,7 +24,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.types import ASGIApp
 
-from app import half_characters, html_page, theme
+from app import fragments, half_characters, html_page, theme
 from app.arguments import PROJECT
 from app.chat import ChatProcess
 from app.chat_tab import ChatTab
@@ -45,7 +45,7 @@ from app.server_controls import LOCAL
 from app.streams import Streams
 from app.text import Text
 from app.top_bar import QUIET, TopBar
-from app.train_tab import MONITOR, TrainTab
+from app.train_tab import TrainTab
 from trainer.problems import LANGUAGES, Language, Problem
 
 REFRESH_S = 1.0
@@ -59,6 +59,8 @@ def build(page: Page) -> gr.Blocks:
         # Two tabs have two conversations, and follow one export.
         said, followed_export = Kept("conversation"), Kept("export", shared=True)
         kept, exported = said.component, followed_export.component
+        if page.roots.trust_remote_code:
+            gr.HTML(fragments.notice_html(page.text("trusting")), elem_id="trusting", apply_default_css=False)
         top_bar = TopBar(page)
         with gr.Tabs() as tabs:
             with gr.Tab(page.text("tab.train"), id="train") as train_tab:
@@ -73,13 +75,13 @@ def build(page: Page) -> gr.Blocks:
         model, checkpoint = (top_bar.fields[key] for key in ("model_name_or_path", "adapter_name_or_path"))
         asked = [model, chat.server.engine, exported, train.shown]
         followed = [
-            *(train.monitor[name] for name in MONITOR), chat.status, *export.followed, checkpoint, *chat.column_choices
+            *train.monitor.parts, chat.status, *export.followed, checkpoint, *chat.column_choices
         ]  # fmt: skip
 
         def follow(before: list[int], model: str, engine: str, target: str, shown: str = "") -> list[Any]:
             """Sends only what has changed since this tab's last tick."""
             lists = [gr.update(choices=top_bar.checkpoints(model)), *chat.columns_offered(engine, model)]
-            values = [*train.view(shown), chat.status_html(), *export.view(target), *lists]
+            values = [*train.monitor.view(shown), chat.status_html(), *export.view(target), *lists]
             now = [hash(repr(value)) for value in values]
             changed = [
                 value if position >= len(before) or now[position] != before[position] else gr.skip()
@@ -126,7 +128,7 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
     prefix, trusted = clean_prefix(arguments.root_path), Trusted(arguments.trusted_proxies)
     hosts, roots = Hosts.of(arguments), Roots.of(arguments)
     runs_dir = Path(arguments.runs_dir).expanduser().absolute()
-    chat = ChatProcess(runs_dir / "_chat.log")
+    chat = ChatProcess(runs_dir / "_chat.log", trust_remote_code=roots.trust_remote_code)
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     @api.get("/")
@@ -195,8 +197,6 @@ def listen(host: str, port: int) -> socket.socket:
 
 def serve(arguments: Namespace, language: Language) -> None:
     """Serves until it is told to end. Raises Problem when it cannot start."""
-    if arguments.trust_remote_code:
-        raise Problem("trust_refused")
     if arguments.no_token and arguments.host not in LOOPBACK and not arguments.insecure:
         raise Problem("token_needed", host=arguments.host)
     os.environ.pop("TUNEDESK_TOKEN", None)  # no business of the processes that are started from here

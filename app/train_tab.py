@@ -1,4 +1,4 @@
-"""The Train tab: layout and wiring. What a run is and how it is shown is in runs.py and monitor.py."""
+"""The Train tab: its buttons, and what they do. The settings are in train_form.py, what a run shows in monitor_panel.py."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,22 +6,21 @@ from typing import Any
 
 import gradio as gr
 
-from app import form, fragments, monitor, runs, saved_settings
-from app.charts import LastChart
+from app import form, fragments, runs, saved_settings
 from app.dataset_preview import DatasetPreview
-from app.devices import devices
 from app.estimate import EstimatePanel
-from app.estimate_words import measured_html
-from app.loss_chart import loss_chart
+from app.monitor_panel import Monitor
 from app.page import Page
+from app.problem_words import refused_html
 from app.processes import ProcessControls, launch_of
 from app.run_queue import Queue, start_now
 from app.top_bar import QUIET, TopBar
-from trainer import address, records, run_folder
+from app.train_form import TrainForm
+from trainer import address, run_folder
 from trainer.launch import Launch
 from trainer.prepare import check
 from trainer.problems import Problem, Problems
-from trainer.settings import TrainSettings, keys, label, parse
+from trainer.settings import TrainSettings, label, parse
 from trainer.settings_file import read_yaml, to_shell
 
 
@@ -30,68 +29,17 @@ def short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-MONITOR = ("shown", "follow_latest", "status", "warnings", "metrics", "chart", "log", "resume", "estimate")
-
-
 class TrainTab:
     def __init__(self, page: Page, top_bar: TopBar) -> None:
         self._page, self._text = page, page.text
-        self._top_bar, self._chart = top_bar, LastChart()
-        self.fields: dict[str, Any] = dict(top_bar.fields)
-        self._lay_out_settings()
+        self._top_bar = top_bar
+        self.form = TrainForm(page, top_bar)
+        self.fields = self.form.fields
         self._lay_out_actions()
-        self._lay_out_monitor()
+        self.monitor = Monitor(page, self.estimate.show)
         self._wire()
 
     # ---- layout ----
-
-    def _lay_out_settings(self) -> None:
-        text = self._text
-        with gr.Group(elem_classes="td-panel"), gr.Row():
-            self._add("stage", choices=[("Supervised Fine-Tuning", "sft")])
-            self._add("dataset_dir", value=str(self._page.data_dir))
-            self._add("dataset", value=self._preselected(), choices=self._datasets(str(self._page.data_dir)),
-                      multiselect=True, allow_custom_value=True, scale=2)  # fmt: skip
-            self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
-        with gr.Group(elem_classes="td-panel"):
-            with gr.Row():
-                rate, info = self._top_bar.learning_rate(self._page.model)
-                self._add("learning_rate", value=rate, info=info, min_width=140)
-                for key in ("num_train_epochs", "max_grad_norm", "seed", "max_samples"):
-                    self._add(key, min_width=140)
-                # Loaded settings may name what is not here: Start says so, where Gradio would only say "Error".
-                self._add("compute_type", value=devices().compute_types[0], choices=devices().compute_types,
-                          allow_custom_value=True, min_width=140)  # fmt: skip
-            with gr.Row():
-                for key in ("cutoff_len", "per_device_train_batch_size", "gradient_accumulation_steps", "val_size"):
-                    self._add(key, min_width=140)
-                self._add("lr_scheduler_type", min_width=140)
-        with gr.Accordion(text("extra_configurations"), open=False, elem_id="extra_configurations"):
-            with gr.Row():
-                for key in ("logging_steps", "save_steps", "warmup_steps", "neftune_noise_alpha"):
-                    self._add(key, min_width=140)
-                self.fields[form.EXTRA_ARGS] = gr.Textbox(
-                    "", label=text("extra_args"), info=text("extra_args.help"), elem_id=form.EXTRA_ARGS, scale=2
-                )
-            with gr.Row():
-                for key in ("train_on_prompt", "mask_history"):
-                    self._add(key)
-        self._lay_out_method("lora", [
-            ["lora_rank", "lora_alpha", "lora_dropout", "loraplus_lr_ratio", "lora_target", "additional_target"],
-            ["create_new_adapter", "use_rslora", "use_dora", "pissa_init"],
-        ])  # fmt: skip
-        self._lay_out_method("freeze", [keys("freeze")])
-
-    def _lay_out_method(self, method: str, rows: list[list[str]]) -> None:
-        """The settings of one finetuning method, there only while it is chosen."""
-        chosen, name = self.fields["finetuning_type"], f"{method}_configurations"
-        visible = chosen.value == method
-        with gr.Accordion(self._text(name), open=False, visible=visible, elem_id=name) as accordion:
-            for row in rows:
-                with gr.Row():
-                    for key in row:
-                        self._add(key, min_width=140, **({"value": "16"} if key == "lora_alpha" else {}))
-        chosen.change(lambda value: gr.update(visible=value == method), chosen, accordion, **QUIET)
 
     def _lay_out_actions(self) -> None:
         text, runs_dir = self._text, self._page.runs_dir
@@ -103,7 +51,7 @@ class TrainTab:
             self.start_button = gr.Button(text("start"), variant="primary", elem_id="start", min_width=100)
             self.abort_button = gr.Button(text("abort"), variant="stop", elem_id="abort", min_width=100)
         with gr.Group(elem_classes="td-panel"), gr.Row():
-            self._add("output_dir", info=text("output_dir.help", folder=short(runs_dir)))
+            self.form.add("output_dir", info=text("output_dir.help", folder=short(runs_dir)))
             self.config_path = gr.Dropdown(
                 [],
                 label=text("config_path"),
@@ -134,86 +82,32 @@ class TrainTab:
                                            elem_classes="td-close")  # fmt: skip
         self.preview = DatasetPreview(self._page)
 
-    def _lay_out_monitor(self) -> None:
-        text = self._text
-        with gr.Row(elem_id="shown_row", elem_classes="td-shown"):
-            shown = gr.HTML(elem_id="shown_run", apply_default_css=False)
-            latest = gr.Button(text("follow_latest"), visible=False, size="sm", elem_id="follow_latest", scale=0)
-        self.monitor: dict[str, Any] = {
-            "shown": shown,
-            "follow_latest": latest,
-            "status": gr.HTML(elem_id="status", apply_default_css=False),
-            "resume": gr.Button(text("resume"), visible=False, size="sm", elem_id="resume"),
-            "warnings": gr.HTML(elem_id="warnings", apply_default_css=False),
-            "metrics": gr.HTML(elem_id="metrics", apply_default_css=False),
-            "chart": loss_chart(text.group("chart")),
-        }
-        with gr.Accordion(text("log"), open=False, elem_id="log_fold"):
-            self.monitor["log"] = gr.HTML(elem_id="log", apply_default_css=False)
-        self.monitor["estimate"] = self.estimate.show
-
-    def _add(self, key: str, value: Any = None, **options: Any) -> None:
-        self.fields[key] = form.widget(key, self._text, value, **options)
-
-    # ---- what the lists offer ----
-
-    def _datasets(self, data_dir: str) -> list[str]:
-        try:
-            return records.list_datasets(self._page.roots.check(data_dir, label("dataset_dir")))
-        except Problem:
-            return []  # said by `_data_dir_problem` and again by Start
-
-    def _preselected(self) -> list[str]:
-        found = self._datasets(str(self._page.data_dir))
-        if self._page.dataset in found:
-            return [self._page.dataset]
-        return found if len(found) == 1 else []
-
     # ---- wiring ----
 
     def _wire(self) -> None:
-        inputs = [self.fields[key] for key in form.KEYS]
-        self._top_bar.wire(self.fields["learning_rate"])
-        data_dir, dataset = self.fields["dataset_dir"], self.fields["dataset"]
-        # The folder whose datasets the form offers: loaded settings bring their own choice.
-        settled_dir = self._settled_dir = gr.State(str(self._page.data_dir))
-        data_dir.change(self._on_data_dir, [data_dir, dataset, settled_dir], [dataset, settled_dir], **QUIET)
-        data_dir.blur(self._data_dir_problem, data_dir, self.messages, **QUIET)
-        self.fields["dataset"].focus(
-            lambda folder: gr.update(choices=self._datasets(folder)),
-            self.fields["dataset_dir"],
-            self.fields["dataset"],
-            **QUIET,
-        )
-        self.preview.wire(self.preview_button, self.fields["dataset_dir"], self.fields["dataset"], self.messages)
+        inputs = self.form.inputs
+        self.form.wire(self.messages)
+        self.preview.wire(self.form.preview_button, self.fields["dataset_dir"], self.fields["dataset"], self.messages)
         processes = self.processes.inputs
         self._wire_command([*inputs, *processes])
         self.save_button.click(self._on_save, [self.config_path, *inputs], [self.messages, self.config_path], **QUIET)
         self.load_button.click(
             self._on_load,
             self.config_path,
-            [self.messages, self._top_bar.model_name, self._top_bar.settled, settled_dir, *inputs],
+            [self.messages, *self.form.chosen, *inputs],
             **QUIET,
         )
         self.defaults_button.click(
             self._on_defaults,
             None,
-            [
-                self.messages,
-                self.offer,
-                self._top_bar.model_name,
-                self._top_bar.settled,
-                settled_dir,
-                *inputs,
-                *processes,
-            ],
+            [self.messages, self.offer, *self.form.chosen, *inputs, *processes],
             **QUIET,
         )
         self.config_path.focus(
             lambda: gr.update(choices=saved_settings.names(self._page.runs_dir)), None, self.config_path, **QUIET
         )
         self._wire_start([*inputs, *processes], processes)
-        self.estimate.wire(self.fields, processes, lambda values: form.for_training(self._values(values)))
+        self.estimate.wire(self.fields, processes, lambda values: form.for_training(self.form.settings(values)))
 
     def _wire_start(self, inputs: list[Any], processes: list[Any]) -> None:
         shown, answer = self.shown, self.answer
@@ -223,9 +117,9 @@ class TrainTab:
         )
         self.offers["resume"].click(self.on_resume, [self.fields["output_dir"], *processes, shown], answer, **QUIET)
         self.offers["queue"].click(self._on_queue, [*inputs, self.asked, shown], answer, **QUIET)
-        self.monitor["resume"].click(self._on_resume_shown, [*processes, shown], answer, **QUIET)
+        self.monitor.resume.click(self._on_resume_shown, [*processes, shown], answer, **QUIET)
         self.abort_button.click(self._on_abort, shown, answer, **QUIET)
-        self.monitor["follow_latest"].click(lambda: self._answer("", ""), None, answer, **QUIET)
+        self.monitor.follow_latest.click(lambda: self._answer("", ""), None, answer, **QUIET)
 
     def _wire_command(self, inputs: list[Any]) -> None:
         """The preview and, while it is open, its following of the form: what it shows is what Start would run."""
@@ -246,8 +140,7 @@ class TrainTab:
     @property
     def opening(self) -> list[Any]:
         """What `opened` fills in."""
-        chosen = [self._top_bar.model_name, self._top_bar.settled, self._settled_dir]
-        return [self.config_path, *chosen, *self.kept().values()]
+        return [self.config_path, *self.form.chosen, *self.kept().values()]
 
     def opened(self, values: dict[str, Any]) -> list[Any]:
         """A page that opens with `values`, those that it had kept: the others are as they were laid out."""
@@ -261,64 +154,24 @@ class TrainTab:
         values.setdefault("adapter_name_or_path", "")
         processes = [gr.update(value=values[one.elem_id]) if one.elem_id in values else gr.skip()
                      for one in self.processes.inputs]  # fmt: skip
-        return [config_path, *self._filled(values), *processes]
-
-    def _filled(self, values: dict[str, Any]) -> list[Any]:
-        """The name of the model, the model and folder that are settled, and every field: those in `values` filled."""
-        name = model = folder = gr.skip()
-        if "model_name_or_path" in values:
-            model, name = values["model_name_or_path"], self._top_bar.named(values["model_name_or_path"])
-        if "dataset_dir" in values:
-            folder = values["dataset_dir"]
-        return [name, model, folder, *(self._loaded(key, values) for key in form.KEYS)]
+        return [config_path, *self.form.filled(values), *processes]
 
     def _on_defaults(self) -> list[Any]:
         page = self._page
         values = {key: self.fields[key].value for key in form.KEYS}
-        values |= {"learning_rate": self._top_bar.learning_rate(page.model)[0], "dataset": self._preselected(),
+        values |= {"learning_rate": self._top_bar.learning_rate(page.model)[0], "dataset": self.form.preselected(),
                    "output_dir": runs.new_name()}  # fmt: skip
         processes = [gr.update(value=one.value) for one in self.processes.inputs]
         notice = fragments.notice_html(self._text("restored_defaults"))
-        return [notice, gr.update(visible=False), *self._filled(values), *processes]
+        return [notice, gr.update(visible=False), *self.form.filled(values), *processes]
 
     # ---- handlers ----
-
-    def _values(self, values: Sequence[Any]) -> TrainSettings:
-        settings = form.settings_from(dict(zip(form.KEYS, values, strict=True)), self._page.runs_dir)
-        self._page.roots.check_settings(settings)
-        possible = devices().compute_types
-        if settings.compute_type not in ("auto", *possible):
-            raise Problem("compute_unsupported", label=label("compute_type"), value=settings.compute_type,
-                          device=devices().names[0], choices=", ".join(possible))  # fmt: skip
-        return settings
-
-    def problems(self, error: Problem | Problems) -> str:
-        several = error.problems if isinstance(error, Problems) else [error]
-        sentences = [problem.sentence(self._text.language) for problem in several]
-        return fragments.problems_html(self._text("problems.title"), sentences)
-
-    def _on_data_dir(self, data_dir: str, chosen: list[str], settled: str) -> list[Any]:
-        """The folder's datasets; of the chosen ones those that it has, else the one that the page proposes."""
-        if data_dir == settled:
-            return [gr.skip(), gr.skip()]
-        names = self._datasets(data_dir)
-        kept = [name for name in chosen if name in names]
-        proposed = names if len(names) == 1 else [name for name in [self._page.dataset] if name in names]
-        return [gr.update(choices=names, value=kept or proposed), data_dir]
-
-    def _data_dir_problem(self, data_dir: str) -> str:
-        try:
-            if records.list_datasets(self._page.roots.check(data_dir, label("dataset_dir"))):
-                return ""
-            raise Problem("data_dir_empty", label=label("dataset_dir"), path=data_dir.strip())
-        except Problem as problem:
-            return self.problems(problem)
 
     def _on_command(self, *values: Any) -> list[Any]:
         try:
             settings, launch = self._asked(values)
         except (Problem, Problems) as error:
-            return [self.problems(error), gr.update(visible=False), ""]
+            return [refused_html(error, self._text), gr.update(visible=False), ""]
         return ["", gr.update(visible=True), self._commands(settings, launch)]
 
     def _on_change(self, *values: Any) -> list[Any]:
@@ -326,12 +179,12 @@ class TrainTab:
         try:
             settings, launch = self._asked(values)
         except (Problem, Problems) as error:
-            return [self.problems(error), ""]
+            return [refused_html(error, self._text), ""]
         return ["", self._commands(settings, launch)]
 
     def _asked(self, values: Sequence[Any]) -> tuple[TrainSettings, Launch]:
         """What the form and the process controls ask for. Raises Problem or Problems."""
-        settings = form.for_training(self._values(values[: len(form.KEYS)]))
+        settings = form.for_training(self.form.settings(values[: len(form.KEYS)]))
         return settings, launch_of(values[len(form.KEYS) :])
 
     def _commands(self, settings: TrainSettings, launch: Launch) -> str:
@@ -345,9 +198,9 @@ class TrainTab:
     def _on_save(self, name: str, *values: Any) -> list[Any]:
         try:
             typed = {key: form.typed(value) for key, value in zip(form.KEYS, values, strict=True)}
-            path = saved_settings.save(self._page.runs_dir, name, self._values(values), typed)
+            path = saved_settings.save(self._page.runs_dir, name, self.form.settings(values), typed)
         except (Problem, Problems) as error:
-            return [self.problems(error), gr.skip()]
+            return [refused_html(error, self._text), gr.skip()]
         choices = gr.update(choices=saved_settings.names(self._page.runs_dir), value=path.name)
         return [fragments.notice_html(self._text("saved_arguments", path=path)), choices]
 
@@ -355,7 +208,7 @@ class TrainTab:
         try:
             settings, written = saved_settings.load(self._page.runs_dir, name)
         except (Problem, Problems) as error:
-            return [self.problems(error), gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in form.KEYS)]
+            return [refused_html(error, self._text), gr.skip(), gr.skip(), gr.skip(), *(gr.skip() for _ in form.KEYS)]
         found = form.values_from(settings, written)
         # A file that does not name where things are leaves what the page has.
         kept = {"model_name_or_path", "dataset_dir", "dataset", "output_dir"} - written.keys()
@@ -363,36 +216,23 @@ class TrainTab:
             kept.add("compute_type")
         path = saved_settings.path_for(self._page.runs_dir, name)
         notice = fragments.notice_html(self._text("loaded_arguments", path=path))
-        return [notice, *self._filled({key: value for key, value in found.items() if key not in kept})]
-
-    def _loaded(self, key: str, found: dict[str, Any]) -> Any:
-        """The field `key` filled from `found`; lists offer what belongs to the folder or model that comes with it."""
-        if key not in found:
-            return gr.skip()
-        if key == "dataset" and "dataset_dir" in found:
-            return gr.update(choices=self._datasets(found["dataset_dir"]) or found[key], value=found[key])
-        if "model_name_or_path" in found and key == "adapter_name_or_path":
-            return gr.update(choices=self._top_bar.checkpoints(found["model_name_or_path"]), value=found[key])
-        if "model_name_or_path" in found and key == "learning_rate":
-            return gr.update(value=found[key], info=self._top_bar.learning_rate(found["model_name_or_path"])[1])
-        return gr.update(value=found[key])
+        return [notice, *self.form.filled({key: value for key, value in found.items() if key not in kept})]
 
     @property
     def answer(self) -> list[Any]:
         """The components that `_answer` fills."""
-        return [self.messages, self.offer, *self.offers.values(), self.asked, self.shown,
-                *(self.monitor[name] for name in MONITOR)]  # fmt: skip
+        return [self.messages, self.offer, *self.offers.values(), self.asked, self.shown, *self.monitor.parts]
 
     def _answer(self, message: str, shown: str, offered: Sequence[str] = (), asked: str = "") -> list[Any]:
         """`shown`: the run that the tab looks at. `offered`: of the offers, what can be done now."""
         buttons = [gr.update(visible=name in offered) for name in self.offers]
-        return [message, gr.update(visible=bool(offered)), *buttons, asked, shown, *self.view(shown)]
+        return [message, gr.update(visible=bool(offered)), *buttons, asked, shown, *self.monitor.view(shown)]
 
     def _on_start(self, *values: Any) -> list[Any]:
         return self._started(lambda: self._asked(values[:-1]), values[-1])
 
     def _on_resume_shown(self, *values: Any) -> list[Any]:
-        run = self._run(values[-1])
+        run = self.monitor.run(values[-1])
         return self.on_resume(run.name if run else "", *values)
 
     def on_resume(self, name: str, *values: Any) -> list[Any]:
@@ -423,7 +263,7 @@ class TrainTab:
             several = error.problems if isinstance(error, Problems) else [error]
             if [problem.code for problem in several] == ["output_exists"]:
                 return self._offered(Path(several[0].values["path"]), shown)
-            return self._answer(self.problems(error), shown)
+            return self._answer(refused_html(error, self._text), shown)
         return self._answer("", "")
 
     def _on_queue(self, *values: Any) -> list[Any]:
@@ -438,7 +278,7 @@ class TrainTab:
             check(wanted)
             place = Queue(self._page.runs_dir).add(wanted, launch)
         except (Problem, Problems) as error:
-            return self._answer(self.problems(error), shown)
+            return self._answer(refused_html(error, self._text), shown)
         words = self._text("queued", run=Path(wanted.output_dir).name, place=place)
         return self._answer(fragments.notice_html(words), shown)
 
@@ -451,7 +291,7 @@ class TrainTab:
         return self._answer(fragments.notice_html(words), shown, ["resume", "new"] if run.resumable else ["new"])
 
     def _on_abort(self, shown: str) -> list[Any]:
-        run = self._run(shown)
+        run = self.monitor.run(shown)
         if run is not None and run.alive and runs.stop(run.folder):
             return self._answer("", shown)  # the trainer's own stage says that it is stopping
         others = runs.alive(self._page.runs_dir)
@@ -467,32 +307,8 @@ class TrainTab:
     @property
     def filled(self) -> list[Any]:
         """The components that `fill` fills."""
-        chosen = [self._top_bar.model_name, self._top_bar.settled, self._settled_dir]
-        return [self.messages, self.offer, *chosen, *(self.fields[key] for key in form.KEYS)]
+        return [self.messages, self.offer, *self.form.chosen, *self.form.inputs]
 
     def fill(self, values: dict[str, Any], message: str) -> list[Any]:
         """The form with `values` by key, the other fields as they are."""
-        return [fragments.notice_html(message), gr.update(visible=False), *self._filled(values)]
-
-    # ---- the monitor ----
-
-    def _run(self, shown: str) -> runs.Run | None:
-        """The run that a tab looks at, the newest where it has chosen none or its choice is gone."""
-        folder = self._page.runs_dir / shown
-        return runs.read(folder) if shown and folder.is_dir() else runs.latest(self._page.runs_dir)
-
-    def view(self, shown: str = "") -> list[Any]:
-        """The monitor's values now, in the order of MONITOR. `shown`: the run that the tab looks at."""
-        run = self._run(shown)
-        chosen = run is not None and run.name == shown and runs.find(self._page.runs_dir)[:1] != [run.folder]
-        return [
-            fragments.notice_html(self._text("shown_run", run=shown)) if chosen else "",
-            gr.update(visible=chosen),
-            monitor.status(run, self._text),
-            monitor.warnings(run, self._text),
-            monitor.metrics(run, self._text),
-            self._chart(run.events if run else []),
-            fragments.log_html(runs.log_tail(run.folder)) if run else "",
-            gr.update(visible=run is not None and run.resumable),
-            measured if (measured := measured_html(run, self._text)) else gr.skip(),
-        ]
+        return [fragments.notice_html(message), gr.update(visible=False), *self.form.filled(values)]

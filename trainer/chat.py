@@ -1,6 +1,7 @@
 """The chat process, `python -m trainer.chat`: holds a model and answers JSON lines on stdin with JSON lines on stdout.
 
-    {"op": "load", "model": PATH, "adapter": PATH | null, "template": "auto", "dtype": "auto"}
+    {"op": "load", "model": PATH, "adapter": PATH | null, "template": "auto", "dtype": "auto",
+     "trust_remote_code": false}
     {"op": "generate", "id": N, "messages": [{"role", "content"}], "tools": [...] | null,
      "columns": [{"adapter": PATH | null, "messages": a column's own, if any}, ...], and any of Sampling's values}
     {"op": "stop"}                       ends the replies being written; the end of stdin ends the process
@@ -57,6 +58,7 @@ class Session:
             template=request.get("template") or "auto",
             on_stage=self._replies.stage,
             weights=weights,
+            trust_remote_code=request.get("trust_remote_code") is True,
         )
         self._replies.send(
             "loaded",

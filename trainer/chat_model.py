@@ -38,14 +38,16 @@ class ChatModel:
         template: str = "auto",
         on_stage: Callable[[str], None] = lambda _: None,
         weights: "Future[Weights | None] | None" = None,
+        trust_remote_code: bool = False,
     ) -> None:
         self.device = device.current()
         self.folder, self.dtype = folder, self.device.compute_type(dtype)
         self.adapter: Path | None = None
-        self._tokenizer = load_tokenizer(folder)
+        self._tokenizer = load_tokenizer(folder, trust_remote_code)
         self.use_template(template)
         ahead = weights.result() if weights else None
-        self._base = load_model(folder, self.device.dtype(dtype), self.device.torch_device, weights=ahead)
+        self._base = load_model(folder, self.device.dtype(dtype), self.device.torch_device, weights=ahead,
+                                trust_remote_code=trust_remote_code)  # fmt: skip
         torch.set_num_threads(1 if self._base.get_memory_footprint() < _ONE_THREAD_BYTES else _THREADS)
         on_stage("preparing")
         self._engine = Engine(self._base)
@@ -162,12 +164,13 @@ def load(
     template: str = "auto",
     on_stage: Callable[[str], None],
     weights: "Future[Weights | None] | None" = None,
+    trust_remote_code: bool = False,
 ) -> ChatModel:
     """`current` with `adapter` when it holds `model` in that type already, else a new ChatModel."""
     wanted = device.current().compute_type(dtype)
     if current is None or (current.folder, current.dtype) != (model, wanted):
         on_stage("loading_model")
-        current = ChatModel(model, dtype, template, on_stage, weights)
+        current = ChatModel(model, dtype, template, on_stage, weights, trust_remote_code)
     else:
         current.use_template(template)
     if current.adapter != adapter:

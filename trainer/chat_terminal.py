@@ -57,6 +57,10 @@ def parser(language: Language) -> argparse.ArgumentParser:
             f"{value.label(language)}: {value.help(language)} ({_WORDS['default'][language]}: {sampling.default(key)})"
         )
         result.add_argument(f"--{key.replace('_', '-')}", metavar="N", dest=key, help=text.replace("%", "%%"))
+    trust = settings.shown("trust_remote_code")
+    result.add_argument(
+        "--trust-remote-code", action="store_true", help=f"{trust.label(language)}: {trust.help(language)}"
+    )
     return result
 
 
@@ -85,7 +89,7 @@ def _run(arguments: argparse.Namespace, language: Language) -> int:
     folder = check_model_folder(arguments.model or "")
     adapter = check_adapter_folder(arguments.adapter) if arguments.adapter else None
     talk = Talk(guarded_stdout(), arguments.system, chosen, language)
-    talk.load(folder, adapter, template)
+    talk.load(folder, adapter, template, arguments.trust_remote_code)
     if arguments.prompt is not None:
         return talk.answer(arguments.prompt)
     talk.converse()
@@ -102,7 +106,7 @@ class Talk:
         self._messages: list[dict[str, Any]] = list(self._start)
         self._model: ChatModel | None = None
 
-    def load(self, folder: Path, adapter: Path | None, template: str) -> None:
+    def load(self, folder: Path, adapter: Path | None, template: str, trust_remote_code: bool) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
         warnings.simplefilter("ignore")
         try:
@@ -112,7 +116,8 @@ class Talk:
 
             logging.set_verbosity_error()
             logging.disable_progress_bar()
-            self._model = chat_model.load(None, folder, adapter, template=template, on_stage=lambda stage: None)
+            self._model = chat_model.load(None, folder, adapter, template=template, on_stage=lambda stage: None,
+                                          trust_remote_code=trust_remote_code)  # fmt: skip
         except Exception as error:
             raise as_problem(error) from error
 

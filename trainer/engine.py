@@ -142,6 +142,8 @@ class Engine:
     def kept(self, adapter: Path | None, prompt_ids: list[int]) -> tuple[int, Any]:
         """How many tokens of the prompt are in a cache already, and that cache; 0 and None when none."""
         ids, cache = self._kept.pop(_key(adapter), ([], None))
+        if other_frequencies(self.model, len(ids), len(prompt_ids)):
+            return 0, None
         same = 0
         for old, new in zip(ids, prompt_ids[:-1], strict=False):
             if old != new:
@@ -284,6 +286,8 @@ class PlainAnswer(Answer):
         draw: Draw | None = None
         try:
             for _ in range(self._room):
+                if done and other_frequencies(self._engine.model, done, len(ids)):
+                    cache, done = None, 0
                 output = self._pass(model, ids[done:], past_key_values=cache, **arguments)
                 cache = None if whole else getattr(output, "past_key_values", None)
                 done = len(ids) if cache is not None else 0  # without a cache: slow, and right
@@ -321,6 +325,16 @@ def context_limit(model: Any) -> int | None:
     """The most tokens of prompt and answer together; None when the model names no limit."""
     config = model.config.get_text_config(decoder=True)
     return getattr(config, "max_position_embeddings", None)
+
+
+def other_frequencies(model: Any, before: int, after: int) -> bool:
+    """Whether keys of a text of `before` tokens are of no use in one of `after`: beyond its original context LongRoPE
+    (https://arxiv.org/abs/2402.13753) turns all of them by other frequencies."""
+    rotary = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    if rotary.get("rope_type") != "longrope":
+        return False
+    original = rotary["original_max_position_embeddings"]
+    return bool((before > original) != (after > original))
 
 
 def _keeps_last_logits(model: Any) -> bool:

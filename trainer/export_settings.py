@@ -41,7 +41,8 @@ class ExportSettings(BaseModel):
     # Keys of LLaMA-Factory files of which we implement one value, or that decide nothing here.
     export_legacy_format: No = setting(False, "file", "旧格式", "Legacy format",
         "须为 false：只写 safetensors", "Must be false: only safetensors are written")
-    trust_remote_code: No = _as_in_training("trust_remote_code", False)
+    trust_remote_code: No = setting(False, "file", "信任远程代码", "Trust remote code",
+        "须为 false：导出从不运行模型文件夹里的代码", "Must be false: an export never runs code in a model's folder")
     finetuning_type: Literal["lora", "full", "freeze"] | None = setting(None, "file", "微调方法", "Finetuning method",
         "在这里不起作用：由检查点文件夹决定", "Has no effect here: the checkpoint's folder tells")
     # fmt: on

@@ -37,16 +37,17 @@ def model_to_train(
     settings = settings.model_copy(update={"compute_type": compute_type})
     dtype = DTYPES[compute_type]
     if method == "lora":
-        model = load_model(folder, dtype, device, settings.quantization_bit, weights)
+        model = load_model(folder, dtype, device, settings.quantization_bit, weights, settings.trust_remote_code)
         model.config.use_cache = False
         return adapted_model(model, settings, resumed_from)
     if compute_type != "pure_bf16" and (method == "full" or resumed_from):
         # A frozen model's checkpoint holds fp32 where it was trained: read as that, beside the device's memory.
         source = resumed_from or folder
         stored = STORED.get(stored_type(tensors(resolve(source))) or "") if as_stored and method == "full" else None
-        model = load_model(source, stored or torch.float32, device if method == "full" else CPU)
+        model = load_model(source, stored or torch.float32, device if method == "full" else CPU,
+                           trust_remote_code=settings.trust_remote_code)  # fmt: skip
     else:
-        model = load_model(resumed_from or folder, dtype, device)
+        model = load_model(resumed_from or folder, dtype, device, trust_remote_code=settings.trust_remote_code)
     model.config.use_cache = False
     if method == "full":
         return model.requires_grad_(True)

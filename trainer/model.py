@@ -1,4 +1,4 @@
-"""Models and adapters from local folders: safetensors only, no remote code, never a hub."""
+"""Models and adapters from local folders: safetensors only, never a hub, a folder's own code only where it is trusted."""
 
 import json
 import logging
@@ -29,10 +29,10 @@ from trainer.weights import Weights
 _OWN_CODE = "contains custom code"
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder. Raises Problem when it cannot be read."""
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except Exception as error:  # transformers raises what its parts raise; the sentence needs the cause
         if _OWN_CODE in str(error):
             raise Problem("model_own_code", path=str(folder)) from error
@@ -40,16 +40,22 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype, device: torch.device, bits: int | None = None, weights: Weights | None = None
+    folder: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    bits: int | None = None,
+    weights: Weights | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """The causal language model of `folder`, in evaluation mode, weights read straight to `device`.
 
     `bits`: 8 or 4, the linear layers' weights are kept in so many; what they compute is in `dtype`.
     `weights`: those of `folder` in `dtype`, on `device` or on their way there.
+    `trust_remote_code`: Python code in the folder may be run, where its architecture needs it.
     Raises Problem for an unknown architecture or unreadable weights; out of memory passes through.
     """
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     except Exception as error:
         if _OWN_CODE in str(error):
             raise Problem("model_own_code", path=str(folder)) from error
@@ -72,7 +78,7 @@ def load_model(
             device_map={"": device} if device.type != "cpu" else None,
             attn_implementation=_attention(config),
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
             use_safetensors=True,
             quantization_config=_quantization(bits, dtype) if bits else None,
             output_loading_info=True,
@@ -159,7 +165,9 @@ def attach_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False
     # peft raises for shapes that differ; layers that only one of the two has are silently left out.
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         given = set(file.keys())
-    if different := sorted(given ^ set(get_peft_model_state_dict(adapted, save_embedding_layers=False))):
+    # peft's own saving adds the base's embeddings to an adapter on them.
+    least, most = (set(get_peft_model_state_dict(adapted, save_embedding_layers=whole)) for whole in (False, True))
+    if different := sorted((least - given) | (given - most)):
         adapted.unload()
         raise adapter_mismatch(model, folder, different[0])
     return adapted

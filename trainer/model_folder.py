@@ -119,7 +119,7 @@ def resolve(path: Path) -> Path:
         return path
     try:
         chosen = snapshots / (path / "refs" / "main").read_text().strip()
-        if (chosen / "config.json").exists():
+        if chosen.parent == snapshots and (chosen / "config.json").exists():  # a name, no way to elsewhere
             return chosen
     except OSError:
         pass  # No refs/main: a download of another revision.

@@ -115,10 +115,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "--allow-host：给出的是 {value}。请填写主机名，例如 gpu.example.org；.example.org 表示其下的所有名称。",
     ),
     "trust_refused": (
-        "--trust-remote-code is not supported: a model folder's own Python code is never run here. "
-        "Choose a model whose architecture transformers knows, and leave the flag out.",
-        "不支持 --trust-remote-code：这里从不运行模型文件夹里的 Python 代码。"
-        "请选择 transformers 已支持架构的模型，并去掉该参数。",
+        "{label}: this page was started without --trust-remote-code, so it never runs Python code that a model's folder "
+        "brings. Leave the setting out, or start the page with that flag if you trust the model's author.",
+        "{label}：本页面启动时没有 --trust-remote-code，不会运行模型文件夹自带的 Python 代码。"
+        "请去掉该设置；若信任模型作者，可用该参数启动页面。",
     ),
     "model_missing": (
         "{label}: nothing given. Choose a model or type the path of a model folder.",
@@ -156,9 +156,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "模型 {path} 加载失败：{detail}",
     ),
     "model_own_code": (
-        "The model {path} works only with its folder's own Python code, which is never run here. Choose another model, or "
-        "a version of it that transformers knows without such code.",
-        "模型 {path} 只能靠其文件夹自带的 Python 代码运行，而这里从不运行这类代码。请换一个模型，或换用 transformers 自身支持的版本。",
+        "The model {path} works only with its folder's own Python code, which was not run. Choose a version of it that "
+        "transformers knows without such code; or, if you trust its author, start the page with --trust-remote-code "
+        "(in a terminal: trust_remote_code=true).",
+        "模型 {path} 只能靠其文件夹自带的 Python 代码运行，代码没有被运行。请换用 transformers 自身支持的版本；"
+        "若信任其作者，可用 --trust-remote-code 启动页面（终端中用 trust_remote_code=true）。",
     ),
     "model_architecture": (
         "The model {path} needs architecture {architecture}, which this version does not know. "

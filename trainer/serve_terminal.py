@@ -71,6 +71,10 @@ def parser(language: Language) -> argparse.ArgumentParser:
     result.add_argument("--port", type=int, default=8000, help=word("port", "8000"))
     result.add_argument("--api-key", metavar="KEY", help=word("key"))
     result.add_argument("--no-api-key", action="store_true", help=word("no_key"))
+    trust = settings.shown("trust_remote_code")
+    result.add_argument(
+        "--trust-remote-code", action="store_true", help=f"{trust.label(language)}: {trust.help(language)}"
+    )
     return result
 
 
@@ -109,7 +113,9 @@ def _serve(arguments: argparse.Namespace, language: Language) -> int:
     from trainer.serve import Server, Uvicorn
     from trainer.serve_worker import Worker
 
-    worker = Worker(lambda: _load(folder, template, [path for path in models.values() if path]))
+    worker = Worker(
+        lambda: _load(folder, template, [path for path in models.values() if path], arguments.trust_remote_code)
+    )
     worker.start()
     application = Server(worker, models, language).application(key)
     listener.listen()
@@ -143,7 +149,7 @@ def named_adapter(given: str) -> tuple[str, Path]:
     return name.strip(), check_adapter_folder(folder)
 
 
-def _load(folder: Path, template: str, adapters: list[Path]) -> "ChatModel":
+def _load(folder: Path, template: str, adapters: list[Path], trust_remote_code: bool) -> "ChatModel":
     """The model, and each adapter tried on it. Raises Problem."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.simplefilter("ignore")
@@ -154,7 +160,8 @@ def _load(folder: Path, template: str, adapters: list[Path]) -> "ChatModel":
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        model = chat_model.load(None, folder, None, template=template, on_stage=lambda stage: None)
+        model = chat_model.load(None, folder, None, template=template, on_stage=lambda stage: None,
+                                trust_remote_code=trust_remote_code)  # fmt: skip
         for adapter in adapters:
             model.use_adapter(adapter)
         model.use_adapter(None)

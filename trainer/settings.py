@@ -225,16 +225,18 @@ class TrainSettings(BaseModel):
     do_train: Yes = setting(True, "file", "训练", "Do train", "须为 true", "Must be true")
     report_to: Literal["none"] = setting("none", "file", "外部记录面板", "External logger",
         "须为 none", "Must be none")
-    overwrite_output_dir: No = setting(False, "file", "覆盖输出目录", "Overwrite output dir",
-        "须为 false：从不覆盖结果", "Must be false: results are never overwritten")
+    overwrite_output_dir: bool = setting(False, "file", "覆盖输出目录", "Overwrite output dir",
+        "在这里不起作用：从不覆盖结果，已有训练结果的文件夹会被拒绝",
+        "Has no effect here: results are never overwritten, a folder that holds a run is refused")
     eval_strategy: Literal["steps"] = setting("steps", "file", "验证策略", "Eval strategy",
         "须为 steps：每隔若干步验证", "Must be steps: every so many steps")
     metric_for_best_model: Literal["eval_loss"] = setting("eval_loss", "file", "最佳模型的指标", "Metric for best model",
         "须为 eval_loss：验证损失", "Must be eval_loss")
     greater_is_better: No = setting(False, "file", "指标越大越好", "Greater is better",
         "须为 false：验证损失越低越好", "Must be false: the lower the eval loss, the better")
-    trust_remote_code: No = setting(False, "file", "信任远程代码", "Trust remote code",
-        "须为 false：从不运行模型文件夹里的代码", "Must be false: code in a model's folder is never run")
+    trust_remote_code: bool = setting(False, "file", "信任远程代码", "Trust remote code",
+        "运行模型文件夹自带的 Python 代码；只在信任其作者时打开。页面须以 --trust-remote-code 启动",
+        "Runs Python code that a model's folder brings: only where you trust its author. The page needs --trust-remote-code")
     quantization_method: Literal["bnb"] = setting("bnb", "file", "量化方法", "Quantization method",
         "须为 bnb：bitsandbytes", "Must be bnb: bitsandbytes")
     double_quantization: Yes = setting(True, "file", "二次量化", "Double quantization",

@@ -26,7 +26,9 @@ def count(settings: TrainSettings) -> Counts:
     from transformers import AutoTokenizer
 
     folder = Path(settings.model_name_or_path)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=settings.trust_remote_code
+    )
     template = ChatTemplate.of(tokenizer, settings.template, str(folder))
     found = [
         record

@@ -109,7 +109,7 @@ def train(
     torch.manual_seed(settings.seed)
 
     events.stage("preparing_data")
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, settings.trust_remote_code)
     template = ChatTemplate.of(tokenizer, settings.template, str(model_folder))
     samples = load_samples(settings, template, events)
     if settings.template != "auto":

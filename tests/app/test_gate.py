@@ -153,8 +153,10 @@ def test_the_language_is_the_remembered_or_the_preferred_one(cookie: str, accept
     assert language_of(cookie, accept) == language
 
 
-def cookie(gate: Gate) -> str:
-    return request(gate, "/", f"token={quote(TOKEN)}")[1][b"set-cookie"].decode().split(";")[0]
+def cookie(gate: Gate, host: str = "localhost") -> str:
+    assert gate._token is not None
+    found = request(gate, "/", f"token={quote(gate._token)}", host=host)[1]
+    return str(found[b"set-cookie"].decode().split(";")[0])
 
 
 # ---- the cookie ----
@@ -213,8 +215,8 @@ def test_other_names_are_refused_with_and_without_a_token(gate: Gate, host: str)
 def test_an_allowed_name_is_answered(gate: Gate) -> None:
     named = Gate(gate._app, TOKEN, Hosts(allowed=("gpu.example.org", ".lab.example")))
     for host in ("gpu.example.org", "gpu.example.org:8443", "a.lab.example"):
-        assert request(named, "/", cookie=cookie(gate), host=host)[0] == 200
-    assert request(named, "/", cookie=cookie(gate), host="xlab.example")[0] == 403
+        assert request(named, "/", cookie=cookie(named, host), host=host)[0] == 200
+    assert request(named, "/", cookie=cookie(named), host="xlab.example")[0] == 403
 
 
 def test_behind_a_proxy_the_page_goes_by_its_name(gate: Gate) -> None:
@@ -265,8 +267,11 @@ def test_an_open_page_takes_nothing_from_other_pages_either(gate: Gate) -> None:
     assert request(open_gate, "/x", method="POST", host="localhost", origin="http://evil.example")[0] == 403
 
 
-@pytest.mark.parametrize(("headers", "code"), [({}, 4401), ({"origin": "http://evil.example"}, 4403)])
-def test_a_websocket_is_closed(gate: Gate, headers: dict[str, str], code: int) -> None:
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [({}, 4401), ({"origin": "http://evil.example"}, 4403), ({"authorization": f"Bearer {TOKEN}"}, 4401)],
+)
+def test_a_websocket_is_closed_and_tells_no_right_token_from_a_wrong_one(gate: Gate, headers: dict[str, str], code: int) -> None:
     sent: list[Any] = []
     scope = {"type": "websocket", "path": "/x", "query_string": b"", "client": ("127.0.0.1", 2),
              "headers": [(key.encode(), value.encode()) for key, value in {"host": "localhost", **headers}.items()]}  # fmt: skip
@@ -305,6 +310,14 @@ def test_who_tries_nothing_does_not_wait(gate: Gate, waits: list[float]) -> None
     request(gate, "/")
     request(gate, "/", cookie="tunedesk-x=1; other=2")
     assert waits == []
+
+
+def test_the_cookie_of_a_token_that_may_be_guessed_cannot_be_worked_out(gate: Gate) -> None:
+    """Else cookies could be tried, which nothing slows down. That of a long token outlives a restart of the page."""
+    assert cookie(gate) != cookie(Gate(gate._app, TOKEN))
+    assert request(Gate(gate._app, TOKEN), "/", cookie=cookie(gate))[0] == 401
+    long, again = (Gate(gate._app, "a-token-that-nobody-guesses") for _ in range(2))
+    assert request(again, "/", cookie=cookie(long))[0] == 200
 
 
 def test_one_address_does_not_slow_another_but_many_together_are_slowed(gate: Gate, waits: list[float]) -> None:

@@ -57,13 +57,6 @@ def test_without_a_token_others_are_let_in_only_when_asked_for_by_name(serve: Ca
     assert caught.value.code == 403
 
 
-def test_code_of_a_models_folder_cannot_be_switched_on() -> None:
-    argv = [sys.executable, "-m", "app", "webui", "--trust-remote-code", "--port", "0"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "--trust-remote-code" in done.stderr
-
-
 def test_the_token_is_not_handed_to_what_the_page_starts(tmp_path: object) -> None:
     code = f"""
 import os

@@ -11,6 +11,7 @@ from app.arguments import page_parser
 from app.roots import EXPORT_PATHS, PATHS, Roots
 from trainer import export_settings
 from trainer.dataset_files import find_source, list_datasets
+from trainer.model_folder import resolve
 from trainer.prepare import absolute
 from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings, label
@@ -123,6 +124,26 @@ def test_all_paths_that_lead_outside_are_told_at_once(place: Path) -> None:
     assert labels == [label("model_name_or_path"), label("adapter_name_or_path"), label("output_dir")]
 
 
+def test_a_forms_paths_are_checked_whatever_else_is_wrong_with_it(place: Path) -> None:
+    """The output folder is a name there; what is no text is for the others to say."""
+    values = {"model_name_or_path": "../outside", "dataset_dir": " link ", "adapter_name_or_path": "", "output_dir": "",
+              "learning_rate": "x", "deepspeed": ["/etc"]}  # fmt: skip
+    with pytest.raises(Problems) as caught:
+        Roots((place,)).check_typed(values)
+    labels = [problem.values["label"] for problem in caught.value.problems]
+    assert labels == [label("model_name_or_path"), label("dataset_dir")]
+    Roots((place,)).check_typed(values | {"model_name_or_path": "sub", "dataset_dir": "./sub/x"})
+
+
+def test_a_hub_cache_leads_to_no_snapshot_elsewhere(place: Path) -> None:
+    (place / "models--a--b" / "refs").mkdir(parents=True)
+    (place / "models--a--b" / "snapshots").mkdir()
+    (place.parent / "outside" / "config.json").write_text("{}")
+    for way in ("../../../outside", str(place.parent / "outside"), "x/../../../../outside", "..", "", "\0"):
+        (place / "models--a--b" / "refs" / "main").write_text(way)
+        assert resolve(place / "models--a--b") == place / "models--a--b", way
+
+
 def test_the_list_of_models_looks_into_no_other_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
@@ -174,3 +195,12 @@ def test_a_settings_folder_that_is_a_link_to_elsewhere_is_not_used(place: Path) 
     with pytest.raises(Problem):
         saved_settings.save(place, "x", TrainSettings(), {})
     assert not (place.parent / "outside" / "x.yaml").exists()
+
+
+def test_a_models_own_code_needs_a_page_that_was_started_to_trust_it(place: Path) -> None:
+    settings = TrainSettings(model_name_or_path="sub", dataset_dir="sub", output_dir="sub", trust_remote_code=True)
+    refused = Roots.of(page_parser().parse_args(["--model", "sub"]))
+    with pytest.raises(Problems) as caught:
+        refused.check_settings(settings)
+    assert "--trust-remote-code" in str(caught.value)
+    Roots.of(page_parser().parse_args(["--model", "sub", "--trust-remote-code"])).check_settings(settings)

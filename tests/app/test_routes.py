@@ -124,6 +124,15 @@ def test_a_file_cannot_be_named_in_an_event() -> None:
         assert json.loads(sent(body.encode())[1]) == {"data": [[{"path": "/etc/passwd", "meta": {}}]]}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-8-sig"])
+def test_a_file_cannot_be_named_in_another_encoding_either(encoding: str) -> None:
+    """The library reads these too."""
+    body = '{"data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]}'
+    assert json.loads(sent(body.encode(encoding))[1]) == {"data": [{"path": "/etc/passwd", "meta": {}}]}
+    half = json.dumps(["a\ud800b"], ensure_ascii=False).encode(encoding.removesuffix("-sig"), "surrogatepass")
+    assert json.loads(sent(half)[1]) == ["a\ufffdb"]
+
+
 def test_half_a_character_becomes_a_whole_one() -> None:
     status, body = sent(b'{"data": ["a\\ud800b", "\\ud83d\\ude00", "\\u4f60"]}')
     assert status == 200

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -146,6 +147,19 @@ def test_every_family_of_the_lean_pass_computes_what_transformers_does_also_far_
     engine, theirs = engine_of(folder), loaded(folder)
     prompt = [(7 * number) % 300 + 5 for number in range(150)]
     assert ids_of(engine, prompt, GREEDY) == generated(theirs, prompt, 256 - 150)
+
+
+def test_keys_are_computed_anew_where_longrope_changes_its_frequencies(tmp_path: Path) -> None:
+    rotary = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    folder = build_tiny_model(
+        tmp_path, architecture="phi3", max_positions=256, rope_parameters=rotary, original_max_position_embeddings=60
+    )  # type: ignore[arg-type]
+    engine, theirs = Engine(loaded(folder)), loaded(folder)
+    first = list(range(5, 55))
+    said = ids_of(engine, first)
+    assert said == generated(theirs, first, 24)  # over it in the midst of an answer
+    for prompt in ([*first, *said, 9], first[:40], list(range(5, 75))):  # beyond it, before it, and beyond it at once
+        assert ids_of(engine, prompt) == generated(theirs, prompt, 24)
 
 
 def test_the_families_of_the_lean_pass_are_the_tested_ones() -> None:
@@ -343,7 +357,7 @@ def build_adapter(folder: Path, model: Path, config: Any, seed: int = 3) -> Path
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    adapted.save_pretrained(str(folder), save_embedding_layers=False)
+    adapted.save_pretrained(str(folder))  # with what of the base peft itself adds
     return folder
 
 
@@ -363,6 +377,7 @@ THROUGH_PEFT = {
     "alpha_pattern": lora(alpha_pattern={"q_proj": 2}),
     "biases": lora(bias="all"),
     "output layer": lora(target_modules=["q_proj", "lm_head"]),
+    "embedding": lora(target_modules=["q_proj", "embed_tokens"]),
     "tokens": lora(trainable_token_indices=[5, 6]),
     "learnt prompt": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
 }
@@ -392,6 +407,17 @@ def test_an_adapter_of_any_kind_answers_as_with_peft_and_leaves_the_base_as_a_fr
 def decoded(engine: Engine, prompt: list[int]) -> Tensor:
     engine.low_rank(None)  # as every answer does
     return engine.decoder.read(prompt, Cache(engine.decoder, 64))
+
+
+def test_embeddings_that_an_adapter_brings_along_go_when_it_goes(folder: Path, tmp_path: Path) -> None:
+    base, file = folder / "qwen2", tmp_path / "adapter" / "adapter_model.safetensors"
+    adapter = build_adapter(tmp_path / "adapter", base, THROUGH_PEFT["embedding"])
+    stored = load_file(file)
+    stored["base_model.model.model.embed_tokens.base_layer.weight"] += 1
+    save_file(stored, file, {"format": "pt"})
+    engine, prompt = engine_of(base), list(range(5, 25))
+    ids_of(engine, prompt, adapter=adapter)
+    assert torch.equal(logits_of(engine.through_peft(None), prompt), logits_of(loaded(base), prompt))
 
 
 @pytest.mark.parametrize("begins", ["pissa", "olora"])

@@ -107,3 +107,21 @@ def test_a_state_that_holds_code_is_not_unpickled(tmp_path: Path, ran: Path) -> 
     with pytest.raises(Problem):
         read_training(tmp_path)
     assert not ran.exists()
+
+
+def test_a_trusted_models_own_code_is_run(tmp_path: Path, ran: Path) -> None:
+    folder = build_tiny_model(tmp_path / "model")
+    (folder / "configuration_x.py").write_text(
+        "from transformers import Qwen2Config\nclass XConfig(Qwen2Config):\n    model_type = 'x'\n"
+    )
+    (folder / "modeling_x.py").write_text(
+        f"from transformers import Qwen2ForCausalLM\nfrom .configuration_x import XConfig\nopen({str(ran)!r}, 'a')\n"
+        "class XModel(Qwen2ForCausalLM):\n    config_class = XConfig\n"
+    )
+    change(folder / "config.json", model_type="x",
+           auto_map={"AutoConfig": "configuration_x.XConfig", "AutoModelForCausalLM": "modeling_x.XModel"})  # fmt: skip
+    load_tokenizer(folder, trust_remote_code=True)
+    loaded = load_model(folder, torch.float32, torch.device("cpu"), trust_remote_code=True)
+    assert type(loaded).__name__ == "XModel"
+    assert loaded.generate(torch.tensor([[1]]), max_new_tokens=2).shape == (1, 3)
+    assert ran.exists()
