@@ -10,7 +10,8 @@ run: .venv/installed
 
 test: .venv/installed-dev
 	@sh tests/install_browser.sh
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
+	@$(BIN)/pytest -m "not alone" -n 2 --dist loadfile $(ARGS)
 
 fast: .venv/installed-dev
 	@$(BIN)/pytest -m "not slow and not browser" $(ARGS)

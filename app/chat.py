@@ -6,34 +6,24 @@
 One per page server, shared by its tabs. Never imports torch. Memory comes back because unloading ends the process.
 """
 
-import contextlib
-import json
-import os
 import queue
-import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-import trainer
-from app.chat_death import oom_kills, reason
+from app.chat_worker import Event, Worker
 from trainer import sampling
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.problems import Problem
 
 State = Literal["unloaded", "starting", "loading", "ready", "generating", "dead"]
-Event = dict[str, Any]
 
-_ROOT = Path(trainer.__file__).resolve().parent.parent
-_END_S = 2.5
 _STOPPING_S = 5.0
-_LOG_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ class ChatProcess:
         self._changing = threading.RLock()  # One load or unload begins at a time; taken before `_lock`.
         self._status = Status()
         self._wanted: tuple[Path, str] | None = None  # Model and type of the process at hand.
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
         self._loading: Future[Status] | None = None
         self._load_began = 0.0
         self._replies = 0
@@ -191,7 +181,7 @@ class ChatProcess:
         self._load_began = time.monotonic()
         if self._worker is None:
             try:
-                self._worker = _Worker(self._command, self._log, self._on_event, self._on_end)
+                self._worker = Worker(self._command, self._log, self._on_event, self._on_end)
             except OSError as error:  # No memory for a process, or no place for its log.
                 raise Problem("python_error", kind=type(error).__name__, detail=str(error)) from error
             self._wanted = (model, dtype)
@@ -261,7 +251,7 @@ class ChatProcess:
 
     # Called by the worker's thread.
 
-    def _on_event(self, worker: "_Worker", event: Event) -> None:
+    def _on_event(self, worker: Worker, event: Event) -> None:
         with self._lock:
             if worker is not self._worker:
                 return
@@ -293,7 +283,7 @@ class ChatProcess:
         )
         self._end_loading(self._status)
 
-    def _on_problem(self, worker: "_Worker", event: Event) -> None:
+    def _on_problem(self, worker: Worker, event: Event) -> None:
         problem = Problem(event["code"], **event["values"])
         if event["op"] == "generate" and self._reply is not None and event["id"] != self._reply.id:
             return
@@ -312,7 +302,7 @@ class ChatProcess:
             worker.kill()
         self._end_loading(problem)
 
-    def _on_end(self, worker: "_Worker", why: Problem) -> None:
+    def _on_end(self, worker: Worker, why: Problem) -> None:
         with self._lock:
             if worker is not self._worker:
                 return
@@ -349,84 +339,3 @@ class _Reply:
         for column in sorted(self.open):
             self.put(column, last)
         self.parts.put(None)
-
-
-class _Worker:
-    """One process and the thread that reads it. The thread ends with the process and reaps it."""
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        log: Path,
-        on_event: Callable[["_Worker", Event], None],
-        on_end: Callable[["_Worker", Problem], None],
-    ) -> None:
-        self._log, self._on_event, self._on_end = log, on_event, on_end
-        self._oom_kills = oom_kills()
-        with _log_file(log) as stderr:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                cwd=_ROOT,
-                env=_environment(),
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
-        self._thread = threading.Thread(target=self._read, name=f"chat-{self.pid}", daemon=True)
-        self._thread.start()
-
-    def send(self, request: Event) -> None:
-        """A process that died meanwhile is noticed by the thread."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-
-    def end(self) -> None:
-        """Returns when the process is gone: it has nothing to save, so it is asked once and then killed."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-        self._thread.join(_END_S)
-        self.kill()
-        self._thread.join()
-
-    def kill(self) -> None:
-        """Returns when the process is gone."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> None:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for line in process.stdout:
-            with contextlib.suppress(ValueError):
-                self._on_event(self, json.loads(line))
-        # Its stdout is closed, so nothing more can be had from it.
-        try:
-            returncode = process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            returncode = process.wait()
-        process.stdout.close()
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        self._on_end(self, reason(returncode, self._oom_kills, self._log))
-
-
-def _log_file(path: Path) -> IO[bytes]:
-    """Without a place for it there is no log: a chat on a full or read-only disk is better than none."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        large = path.exists() and path.stat().st_size > _LOG_MOST
-        return path.open("wb" if large else "ab")
-    except OSError:
-        return Path(os.devnull).open("ab")
-
-
-def _environment() -> dict[str, str]:
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

@@ -1,64 +1,30 @@
 """The Chat tab: layout and wiring. The model lives in the chat process or on another server; conversations live in
 the browser tab."""
 
-import random
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app import chat_memory, conversation, fragments
-from app.answering import Answers, Column, Tabs, ask_process, ask_server
 from app.chat_words import problem_html, status_html
 from app.conversation import COLUMNS, CONVERSATIONS, Message
 from app.devices import devices
-from app.form import typed
-from app.models import as_chosen, knows_thinking, short_name
+from app.models import as_chosen, knows_thinking
 from app.page import Page
-from app.remote_chat import RemoteChat
+from app.questions import SAMPLING, Asked, Drawn, Questions
 from app.server_controls import LOCAL, SERVER, UNUSED, ServerControls, column_choices
 from app.top_bar import QUIET, TopBar
 from trainer import sampling
 from trainer.problems import Problem
 from trainer.settings import label
-from trainer.tool_list import parse_tools
-
-SAMPLING = ("max_new_tokens", "top_p", "temperature", "seed")
-# The browser renders the whole conversation again each time: rarely enough that it has heard a click on Stop before
-# 0.2 s are over, on a busy machine too; rarer as it grows.
-REDRAW_S, REDRAW_S_PER_CHARACTER = 0.1, 1e-4
-# What a reload in the middle of an answer may lose.
-KEEP_S = 1.0
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the tab's widgets said when the question was sent. `number`: of the seed and the like, as typed."""
-
-    message: str
-    kept: Any
-    engine: str
-    url: str
-    key: str
-    server_model: str
-    compare: bool
-    columns: tuple[str, ...]
-    role: str
-    tools: str
-    numbers: tuple[str, ...]
-    system: str
-    skip_special: bool
-    escape: bool
-    thinking: bool
 
 
 class ChatTab:
     def __init__(self, page: Page, top_bar: TopBar, kept: gr.Textbox) -> None:
         """`kept`: the conversations. It stands outside the tabs, whose contents do not exist unseen."""
         self._page, self._text, self._top_bar, self.conversation = page, page.text, top_bar, kept
-        self._tabs = Tabs()
+        self._questions = Questions(page)
         self._lay_out_loading()
         self.messages = gr.HTML(elem_id="chat_messages", apply_default_css=False)
         with gr.Row():
@@ -101,13 +67,13 @@ class ChatTab:
                         gr.Dropdown(self._column_choices(self._page.model), value="" if number == 1 else UNUSED,
                                     label=text("compare.column", number=number), allow_custom_value=True,
                                     elem_id=f"column_{number}"))  # fmt: skip
-                    self.column_notes.append(gr.HTML(elem_id=f"column_note_{number}", apply_default_css=False))
                     self.chatbots.append(self._chatbot(f"chatbot_{number}", text("compare.column", number=number), 430))
+                    self.column_notes.append(gr.HTML(elem_id=f"column_note_{number}", apply_default_css=False))
 
     def _chatbot(self, elem_id: str, label: str, height: int) -> gr.Chatbot:
         return gr.Chatbot(
             label=label,
-            show_label=elem_id == "chatbot",
+            show_label=False,  # it would stand in the way of what scrolls
             placeholder=self._text("chat.placeholder" if elem_id == "chatbot" else "compare.placeholder"),
             height=height,
             buttons=["copy"],
@@ -293,11 +259,11 @@ class ChatTab:
         return ["", self.status_html(), gr.update(visible=False), ""]
 
     def _on_stop(self, request: gr.Request) -> None:
-        self._tabs.stop(request.session_hash or "")
+        self._questions.stop(request.session_hash or "")
 
     def _on_clear(self, kept: Any, compare: bool, request: gr.Request) -> list[Any]:
         """Empties what is seen: the conversation, or those of all columns."""
-        self._tabs.stop(request.session_hash or "")
+        self._questions.stop(request.session_hash or "")
         left = conversation.restored(kept)
         for number in range(1, CONVERSATIONS) if compare else (0,):
             left[number] = []
@@ -313,111 +279,10 @@ class ChatTab:
         numbers, (system, skip_special, escape, thinking) = rest[: len(SAMPLING)], rest[len(SAMPLING) :]
         asked = Asked(message, kept, engine, url, key, server_model, compare, columns, role, tools, numbers, system,
                       skip_special, escape, thinking)  # fmt: skip
-        nothing = [gr.skip()] * len(self._outputs)
-        try:
-            yield from self._answer(asked, request.session_hash or "")
-        except Problem as problem:
-            at = len(self.chatbots) + 2
-            yield [*nothing[:at], problem_html(problem, self._text), *nothing[at + 1 :]]
+        for drawn in self._questions.ask(asked, request.session_hash or ""):
+            yield self._outputs_of(drawn)
 
-    def _answer(self, asked: Asked, tab: str) -> Iterator[list[Any]]:
-        """Raises Problem for what is wrong before anything is asked."""
-        answers = self._question(asked)
-        if not answers.columns:
-            yield self._drawn(answers, asked.escape, "")
-            return
-        begin, end = self._asker(asked, answers)
-        with self._tabs.asking(tab, end) as asking:
-            drawn = kept = 0.0
-            begun = False
-            yield self._drawn(answers, asked.escape, "")
-            try:
-                for part in asking.parts(begin):
-                    if part is None:
-                        yield self._drawn(answers, asked.escape, fragments.notice_html(self._text("chat.waiting")))
-                        continue
-                    answers.take(*part)
-                    now = time.monotonic()
-                    if now - drawn > REDRAW_S * len(answers.columns) + REDRAW_S_PER_CHARACTER * answers.length:
-                        drawn = now
-                        keep = now - kept > KEEP_S
-                        kept = now if keep else kept
-                        # The field is emptied once: what is typed meanwhile is the next question.
-                        yield self._drawn(answers, asked.escape, "" if not begun else None, not begun, keep)
-                        begun = True
-            except Problem as problem:  # of all columns: the process died, say
-                yield self._drawn(answers, asked.escape, problem_html(problem, self._text), False, True, True)
-                return
-            words = "" if asked.compare else self._first_problem(answers)
-            yield self._drawn(answers, asked.escape, words, bool(answers.texts) and not begun, True, True)
-
-    def _question(self, asked: Asked) -> Answers:
-        """Raises Problem for a question that cannot be asked."""
-        if not (asked.message or "").strip():
-            raise Problem("chat_empty")
-        question = {"role": asked.role, "content": asked.message.strip()}
-        columns, refused = self._columns(asked), {}
-        for column in columns if asked.compare and asked.engine == LOCAL else ():
-            try:
-                self._check_paths("", column.asked)
-            except Problem as problem:
-                refused[column.number] = problem
-        left = [column for column in columns if column.number not in refused]
-        return Answers(conversation.restored(asked.kept), left, question, problems=refused)
-
-    def _columns(self, asked: Asked) -> list[Column]:
-        chat, server = self._page.chat.status, asked.engine == SERVER
-        if not asked.compare:
-            who = asked.server_model if server else self._who(str(chat.adapter or ""))
-            return [Column(0, asked.server_model, who)]
-        chosen = [(number, name) for number, name in enumerate(asked.columns, 1) if name != UNUSED]
-        if not chosen:
-            raise Problem("compare_nothing")
-        if server:
-            return [Column(number, name, name) for number, name in chosen]
-        return [Column(number, name, self._who(name)) for number, name in chosen]
-
-    def _who(self, checkpoint: str) -> str:
-        """Who answers on this machine, as people say it."""
-        model = self._page.chat.status.model
-        name = short_name(checkpoint, self._page.runs_dir, self._text)
-        return model.name if not checkpoint and model else name
-
-    def _asker(self, asked: Asked, answers: Answers) -> tuple[Any, Any]:
-        """What begins the answers, and what ends them. Raises Problem for a value that cannot be used."""
-        values = {key: typed(value) for key, value in zip(SAMPLING, asked.numbers, strict=True)}
-        chosen = {"enable_thinking": asked.thinking, "skip_special_tokens": asked.skip_special}
-        every = {**values, **chosen, "tools": parse_tools(asked.tools)}
-        if sampling.parse(every).seed < 0 and asked.compare:  # the same for all columns
-            every["seed"] = random.randrange(2**31)
-        said = [
-            (column.asked, conversation.asked(answers.messages(column.number), asked.system))
-            for column in answers.columns
-        ]
-        if asked.engine == SERVER:
-            if not asked.server_model.strip() and not asked.compare:
-                raise Problem("server_model_missing")
-            server = RemoteChat(asked.url, asked.key, self._text.language)
-            return (lambda: ask_server(server, said, every)), server.stop
-        chat = self._page.chat
-        if chat.status.state not in ("ready", "generating"):
-            raise Problem("chat_loading" if chat.status.state in ("starting", "loading") else "chat_not_loaded")
-        return (lambda: ask_process(chat, said, asked.compare, every)), chat.stop
-
-    def _first_problem(self, answers: Answers) -> str:
-        return problem_html(answers.problems[0], self._text) if 0 in answers.problems else ""
-
-    def _drawn(
-        self, answers: Answers, escape: bool, words: str | None, empty: bool = False, keep: bool = False,
-        ended: bool = False,
-    ) -> list[Any]:  # fmt: skip
-        """What the handlers' outputs show. `words`: above the conversation, None: as they are; `empty`: the field."""
-        numbers = {column.number for column in answers.columns}
-        shown = answers.now if ended else answers.pending
-        boxes = [
-            conversation.shown(one, escape, self._text) if n in numbers else gr.skip() for n, one in enumerate(shown)
-        ]
-        notes = [problem_html(answers.problems[n], self._text) if n in answers.problems else ""
-                 for n in range(1, CONVERSATIONS)]  # fmt: skip
-        return [*boxes, conversation.as_kept(answers.now) if keep else gr.skip(), "" if empty else gr.skip(),
-                gr.skip() if words is None else words, *notes]  # fmt: skip
+    def _outputs_of(self, drawn: Drawn) -> list[Any]:
+        boxes = [gr.skip() if box is None else box for box in drawn.boxes]
+        kept, words = (gr.skip() if one is None else one for one in (drawn.kept, drawn.words))
+        return [*boxes, kept, "" if drawn.answered else gr.skip(), words, *(drawn.notes or [gr.skip()] * COLUMNS)]

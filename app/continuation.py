@@ -57,7 +57,7 @@ def _as_the_adapter(checkpoint: Path) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(KEPT_BY_THE_ADAPTER, False) | {"additional_target": ""}
     try:
         theirs = json.loads(read_plain(checkpoint / "adapter_config.json"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return found  # Start says that it is broken
     pairs = {"lora_rank": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout"}
     if isinstance(theirs, dict):

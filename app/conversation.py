@@ -143,7 +143,10 @@ def _answer(message: Message, escape: bool, text: Text) -> list[dict[str, Any]]:
         said = said[thought.end() :].lstrip()
         if thought[1].strip():
             folded = _said(thought[1].strip(), escape)
-            found.append({"role": "assistant", "content": folded, "metadata": {"title": text("chat.thought")}})
+            # Open while it is being thought, folded from then on.
+            done = "</think>" in thought[0] or "numbers" in message
+            about = {"title": text("chat.thought"), "status": "done" if done else "pending"}
+            found.append({"role": "assistant", "content": folded, "metadata": about})
     rest, calls = tool_calls.parse(said)
     parts = [_said(rest if calls else said, escape)]
     for call in calls:

@@ -1,95 +1,225 @@
-"""The dataset preview: a panel over the page that shows the samples of the chosen datasets, page by page."""
+"""The dataset preview: a panel over the page that shows the samples of the chosen datasets and what is in all of them.
 
+Rows are read here, at once; tokens and figures come from app/look.py, asked for by a timer while they are on their way.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app import fragments
+from app import dataset_view, form
+from app.dataset_words import check_html
+from app.fragments import notice_html
+from app.look import Answer, Values
+from app.looked import LOOKED, looked_at, state_of
 from app.page import Page
 from app.problem_words import refused_html
+from app.theme import ASSETS
 from app.top_bar import QUIET
 from trainer import records
-from trainer.problems import Problem
+from trainer.problems import Problem, Problems
 from trainer.settings import label
 
 PAGE_SIZE = 4
+POLL_S = 0.5
+VIEWS = ("conversation", "tokens", "raw")
+# Controls of the form that stand in the panel once more: what is changed here is changed there.
+MIRRORED = [key for key in ("template", "cutoff_len", "train_on_prompt", "mask_history", "skip_bad_rows") if key in LOOKED]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a tab looks at. `typed`: the fields of the form that tokens depend on, by key."""
+
+    name: str
+    page: int
+    view: str
+    typed: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A page of samples as HTML; `total` None as long as nobody has counted; `pending`: better ones are on their way."""
+
+    page: int
+    total: int | None
+    html: str
+    pending: bool = False
 
 
 class DatasetPreview:
     def __init__(self, page: Page) -> None:
-        self._text, self._roots = page.text, page.roots
-        text = page.text
+        self._page, self._text, self._look = page, page.text, page.look
+        self._mirrors: dict[str, Any] = {}
         with gr.Column(visible=False, elem_id="preview", elem_classes="td-modal") as self.panel:
-            with gr.Row(elem_id="preview_head"):
-                self.dataset = gr.Dropdown(
-                    [], label=label("dataset")[text.language], interactive=True, elem_id="preview_dataset_name"
-                )
-                self.count = gr.Textbox(
-                    label=text("preview.count"), interactive=False, min_width=80, elem_id="preview_count"
-                )
-                self.page = gr.Textbox("1", label=text("preview.page"), min_width=80, elem_id="preview_page")
-            self.samples = gr.HTML(elem_id="samples", apply_default_css=False)
-            with gr.Row(elem_id="preview_buttons"):
-                self.previous = gr.Button(text("preview.prev"), size="sm", min_width=60, elem_id="preview_prev")
-                self.next = gr.Button(text("preview.next"), size="sm", min_width=60, elem_id="preview_next")
-                self.close = gr.Button(text("preview.close"), size="sm", min_width=60, elem_id="preview_close",
-                                       elem_classes="td-close")  # fmt: skip
+            self._lay_out()
+        self.timer = gr.Timer(POLL_S, active=False)
+        # Of what the tab shows: what is the same is not sent again.
+        self.seen = gr.State([])
+        self._read = lru_cache(maxsize=8)(_rows_of)
 
-    def wire(self, button: gr.Button, data_dir: gr.Textbox, datasets: gr.Dropdown, messages: gr.HTML) -> None:
-        shown = [self.count, self.page, self.samples]
-        button.click(self._open, [data_dir, datasets], [messages, self.panel, self.dataset, *shown], **QUIET)
-        self.dataset.input(lambda folder, name: self._show(folder, name, 1), [data_dir, self.dataset], shown, **QUIET)
-        inputs = [data_dir, self.dataset, self.page]
-        gr.on(
-            [self.page.submit, self.page.blur],
-            lambda folder, name, page: self._turn(folder, name, page, 0),
-            inputs,
-            shown,
+    def _lay_out(self) -> None:
+        text = self._text
+        with gr.Row(elem_id="preview_head"):
+            self.dataset = gr.Dropdown(
+                [], label=label("dataset")[text.language], interactive=True, elem_id="preview_dataset_name", scale=2
+            )
+            self.count = gr.Textbox(
+                label=text("preview.count"), interactive=False, min_width=80, elem_id="preview_count"
+            )
+            self.page = gr.Textbox("1", label=text("preview.page"), min_width=80, elem_id="preview_page")
+            self.view = gr.Radio([(text(f"view.{view}"), view) for view in VIEWS], value=VIEWS[0],
+                                 label=text("preview.view"), elem_id="preview_view", scale=2)  # fmt: skip
+        with gr.Row(elem_id="preview_settings"):
+            for key in MIRRORED:
+                self._mirrors[key] = form.widget(key, text, elem_id=f"preview_{key}", info=None, min_width=110)
+        self.stats = gr.HTML(elem_id="preview_stats", apply_default_css=False)
+        with gr.Row(elem_id="preview_check"):
+            self.stop = gr.Button(text("check.stop"), size="sm", visible=False, elem_id="preview_stop", scale=0)
+            self.again = gr.Button(text("check.again"), size="sm", visible=False, elem_id="preview_again", scale=0)
+        self.samples = gr.HTML(
+            elem_id="samples",
+            apply_default_css=False,
+            js_on_load=(ASSETS / "tokens.js").read_text(encoding="utf-8"),
+        )
+        with gr.Row(elem_id="preview_buttons"):
+            self.previous = gr.Button(text("preview.prev"), size="sm", min_width=60, elem_id="preview_prev")
+            self.next = gr.Button(text("preview.next"), size="sm", min_width=60, elem_id="preview_next")
+            self.close = gr.Button(text("preview.close"), size="sm", min_width=60, elem_id="preview_close",
+                                   elem_classes="td-close")  # fmt: skip
+
+    # ---- wiring ----
+
+    def wire(self, button: gr.Button, fields: dict[str, Any], messages: gr.HTML) -> None:
+        """`fields`: the form's, by key. `messages`: where it is said why there is no preview."""
+        typed = {key: self._mirrors.get(key, fields[key]) for key in LOOKED}
+        self._keys = list(typed)
+        inputs = [self.dataset, self.page, self.view, self.seen, *typed.values()]
+        shown = [self.count, self.page, self.samples, self.stats, self.stop, self.again, self.timer, self.seen]
+        button.click(
+            self._open,
+            [fields["dataset"], *(fields[key] for key in typed)],
+            [messages, self.panel, self.dataset, self.view, *self._mirrors.values(), *shown],
             **QUIET,
         )
-        self.previous.click(lambda folder, name, page: self._turn(folder, name, page, -1), inputs, shown, **QUIET)
-        self.next.click(lambda folder, name, page: self._turn(folder, name, page, 1), inputs, shown, **QUIET)
-        self.close.click(lambda: gr.update(visible=False), None, self.panel, **QUIET)
+        for key, mirror in self._mirrors.items():
+            mirror.input(None, mirror, fields[key], js="(value) => value", **QUIET)
+        changes = [mirror.input for mirror in self._mirrors.values()]
+        # Answered when the timer ticks: who types is not followed letter by letter.
+        gr.on(changes, lambda: gr.Timer(active=True), None, self.timer, **QUIET)
+        self.timer.tick(self._show, inputs, shown, **QUIET)
+        self.dataset.input(lambda name, _, *rest: self._show(name, "1", *rest), inputs, shown, **QUIET)
+        gr.on([self.page.submit, self.page.blur, self.view.input], self._show, inputs, shown, **QUIET)
+        for turn, by in ((self.previous, -1), (self.next, 1)):
+            turn.click(lambda name, page, *rest, by=by: self._show(name, _number(page) + by, *rest), inputs, shown, **QUIET)
+        self.stop.click(lambda *values: self._steer(self._look.stop, *values), inputs, shown, **QUIET)
+        self.again.click(lambda *values: self._steer(self._look.again, *values), inputs, shown, **QUIET)
+        self.close.click(lambda: [gr.update(visible=False), gr.Timer(active=False)], None, [self.panel, self.timer], **QUIET)
 
-    def _open(self, data_dir: str, datasets: list[str]) -> list[Any]:
-        unopened = [gr.update(visible=False), *(gr.skip() for _ in range(4))]
+    # ---- handlers ----
+
+    def _open(self, datasets: list[str], *values: Any) -> list[Any]:
+        typed = dict(zip(self._keys, values, strict=True))
         try:
             if not datasets or not isinstance(datasets, list):
-                if not records.list_datasets(self._folder(data_dir)):
-                    raise Problem("data_dir_empty", label=label("dataset_dir"), path=data_dir)
+                if not records.list_datasets(self._folder(typed)):
+                    raise Problem("data_dir_empty", label=label("dataset_dir"), path=typed["dataset_dir"])
                 raise Problem("dataset_missing", label=label("dataset"))
-            shown = self._page_of(data_dir, datasets[0], 1)
+            shown = self._shown(Asked(datasets[0], 1, VIEWS[0], typed), [])
         except Problem as problem:
-            return [refused_html(problem, self._text), *unopened]
-        return ["", gr.update(visible=True), gr.update(choices=datasets, value=datasets[0]), *shown]
+            unopened = (gr.skip() for _ in range(len(self._mirrors) + 10))
+            return [refused_html(problem, self._text), gr.update(visible=False), *unopened]
+        chosen = gr.update(choices=datasets, value=datasets[0])
+        return ["", gr.update(visible=True), chosen, VIEWS[0], *(typed[key] for key in self._mirrors), *shown]
 
-    def _turn(self, data_dir: str, name: str, page: str, by: int) -> list[Any]:
-        number = int(page.strip()) if page.strip().isdecimal() else 1
-        return self._show(data_dir, name, number + by)
-
-    def _show(self, data_dir: str, name: str, page: int) -> list[Any]:
-        """The page, or why it cannot be shown: then the page number stays, so that one can turn on."""
+    def _show(self, name: str, page: str | int, view: str, seen: list[int], *values: Any) -> list[Any]:
+        """What is asked for, or why it cannot be shown: then the page number stays, so that one can turn on."""
+        number = max(_number(page), 1)
+        typed = dict(zip(self._keys, values, strict=True))
         try:
-            return self._page_of(data_dir, name, page)
+            return self._shown(Asked(name, number, view if view in VIEWS else VIEWS[0], typed), seen)
         except Problem as problem:
-            return [gr.skip(), str(max(page, 1)), refused_html(problem, self._text)]
+            hidden, still = gr.update(visible=False), gr.Timer(active=False)
+            return [gr.skip(), str(number), refused_html(problem, self._text), "", hidden, hidden, still, []]
 
-    def _folder(self, data_dir: str) -> Path:
-        return self._roots.check(data_dir, label("dataset_dir"))
+    def _steer(self, act: Callable[[Values, str, str], None], name: str, *values: Any) -> list[Any]:
+        """Stops the check, or forgets it so that it begins anew."""
+        typed = dict(zip(self._keys, values[3:], strict=True))
+        with contextlib.suppress(Problem, Problems):  # said by what follows
+            act(looked_at(typed, self._page.roots), name, state_of(self._folder(typed), name))
+        return self._show(name, *values)
 
-    def _page_of(self, data_dir: str, name: str, page: int) -> list[Any]:
-        """Count, page and samples; pages outside the dataset become its first or last. Raises Problem."""
-        folder = self._folder(data_dir)
-        found, total = records.preview(folder, name, max(page, 1), PAGE_SIZE)
-        last = -(-total // PAGE_SIZE)
-        if page > last:
-            page = last
-            found, total = records.preview(folder, name, page, PAGE_SIZE)
-        roles = self._text.group("role")
-        parts = [
-            f"<h4>{self._text('preview.sample', row=record.row)}</h4>"
-            + fragments.conversation_html(record.messages, roles, record.raw, self._text("preview.raw"))
-            for record in found
+    # ---- what is shown ----
+
+    def _folder(self, typed: dict[str, Any]) -> Path:
+        return self._page.roots.check(typed["dataset_dir"], label("dataset_dir"))
+
+    def _shown(self, asked: Asked, seen: Sequence[int]) -> list[Any]:
+        """Count, page, samples, figures, buttons, timer, and what is seen of it. Raises Problem for a dataset that
+        cannot be read."""
+        folder = self._folder(asked.typed)
+        state = state_of(folder, asked.name)
+        settings, check, stats = None, Answer("failed"), ""
+        try:
+            settings = looked_at(asked.typed, self._page.roots)
+            check = self._look.check(settings, asked.name, state)
+            stats = check_html(check, settings["cutoff_len"], bool(asked.typed.get("skip_bad_rows")), self._text)
+        except (Problem, Problems) as error:
+            stats = refused_html(error, self._text)
+        rows = check.values.get("rows") if check.state == "done" else None
+        if asked.view == "tokens":
+            samples = self._tokens(asked, settings, state, rows)
+        else:
+            samples = self._rows(folder, asked, state, rows)
+        last = None if samples.total is None else max(-(-samples.total // PAGE_SIZE), 1)
+        values = [
+            "…" if samples.total is None else str(samples.total),
+            gr.update(value=str(samples.page), info="" if last is None else f"/ {last}"),
+            samples.html,
+            stats,
+            gr.update(visible=settings is not None and not check.ended),
+            gr.update(visible=settings is not None and check.ended),
+            gr.Timer(active=samples.pending or not (settings is None or check.ended)),
         ]
-        return [gr.update(value=str(total)), gr.update(value=str(max(page, 1)), info=f"/ {last}"), "".join(parts)]
+        now = [hash(repr(value)) for value in values[:4]]
+        same = [one == told for one, told in zip(now, seen or [None] * len(now), strict=True)]
+        return [*(gr.skip() if known else value for value, known in zip(values, same, strict=False)), *values[4:], now]
+
+    def _rows(self, folder: Path, asked: Asked, state: str, rows: int | None) -> Samples:
+        """The rows as their file has them; of pages outside the dataset its first or last."""
+        page = asked.page
+        found, total = self._read(folder, asked.name, page, state)
+        total = rows if total is None else total
+        if not found and page > 1:
+            page = page - 1 if total is None else max(-(-total // PAGE_SIZE), 1)
+            found, _ = self._read(folder, asked.name, page, state)
+        show = dataset_view.raw_rows_html if asked.view == "raw" else dataset_view.conversations_html
+        return Samples(page, total, show(found, self._text))
+
+    def _tokens(self, asked: Asked, settings: Values | None, state: str, rows: int | None) -> Samples:
+        if settings is None:
+            return Samples(asked.page, rows, "")
+        last = asked.page if rows is None else max(-(-rows // PAGE_SIZE), 1)
+        page = min(asked.page, last)
+        answer = self._look.page(settings, asked.name, page, PAGE_SIZE, state)
+        if answer.problem is not None:
+            return Samples(page, rows, refused_html(answer.problem, self._text, ""))
+        if answer.state != "done":
+            return Samples(page, rows, notice_html(self._text("tokens.pending")), pending=True)
+        total = rows if answer.values.get("total") is None else answer.values["total"]
+        return Samples(page, total, dataset_view.tokens_html(answer.values["samples"], self._text))
+
+
+def _rows_of(folder: Path, name: str, page: int, state: str) -> tuple[list[Any], int | None]:
+    """`state` stands for the files, which are read once as long as they are the same."""
+    return records.preview(folder, name, page, PAGE_SIZE)
+
+
+def _number(page: Any) -> int:
+    text = str(page).strip()
+    return int(text) if text.isdecimal() and len(text) < 10 else 1

@@ -89,6 +89,8 @@ class ExportTab:
     def _on_start(self, before: Any, model: str, checkpoint: str, template: str, *values: str) -> list[Any]:
         given = dict(zip(KEYS, values, strict=True))
         try:
+            if followed := self._path(before):
+                exports.check_ended(Path(followed))
             for path, about in ((model, "model_name_or_path"), (checkpoint, "adapter_name_or_path")):
                 if path:
                     self._page.roots.check(path, label(about))

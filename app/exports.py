@@ -140,6 +140,13 @@ def read(target: Path) -> Export | None:
     return Export(target, "died", problem=problem, **shown)
 
 
+def check_ended(target: Path) -> None:
+    """Raises Problem export_running while the export to `target` goes on: who follows it would lose sight of it."""
+    found = read(target)
+    if found and found.alive:
+        raise Problem("export_running", path=str(target))
+
+
 def cancel(target: Path) -> bool:
     """Asks the export to end; it removes what it has written, and `read` says "stopped". False when none is alive."""
     found, identity = read(target), run_folder.read_identity(partial(target))

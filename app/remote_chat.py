@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from app.chat import Done
 from app.remote_exchange import Exchange, Remote
 from app.remote_reply import reply
+from app.text import both
 from trainer import sampling
 from trainer.problems import Language, Problem, quoted
 
@@ -27,7 +28,8 @@ class RemoteChat:
     """Safe to use from several threads. Asks nothing until it is told to; keeps no connection."""
 
     def __init__(self, address: str, api_key: str = "", language: Language = "en") -> None:
-        """`language`: of the words that the server itself may say. Raises Problem remote_address, api_key_form."""
+        """`language`: of the words that the server itself may say. Raises Problem remote_address,
+        setting_missing, api_key_form."""
         key = (api_key or "").strip()
         # A client library would quote such a key in its error.
         if not (key.isascii() and key.isprintable() and " " not in key):
@@ -88,9 +90,11 @@ class RemoteChat:
 def base_url(address: str) -> str:
     """The address that paths are appended to: scheme, host, port and path, which ends with /v1 where it names none.
 
-    Whatever of OpenAI's paths was pasted along is cut off. Raises Problem remote_address.
+    Whatever of OpenAI's paths was pasted along is cut off. Raises Problem remote_address, setting_missing.
     """
     given = (address or "").strip()
+    if not given:
+        raise Problem("setting_missing", label=both("server.url"))
     # A password or a key in it is not to be read out.
     problem = Problem("remote_address", value=quoted(re.sub(r"//[^/]*@|\?.*", "…", given, flags=re.DOTALL)))
     try:

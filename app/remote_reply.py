@@ -121,7 +121,7 @@ def _call_text(call: dict[str, str]) -> str:
     """A call as chat templates have models write it."""
     try:
         arguments = json.loads(call["arguments"] or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         arguments = call["arguments"]
     return json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False)
 

@@ -4,6 +4,8 @@ Commands that a person runs in a terminal are not confined. No torch here.
 """
 
 import os
+import stat
+import tempfile
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,6 +119,18 @@ def resolved(path: str | Path) -> Path | None:
     too_long = len(encoded) >= MOST_PATH_BYTES or max(map(len, encoded.split(b"/"))) > MOST_NAME_BYTES
     # A home of nobody's stays as it is.
     return None if too_long or not text or text.startswith("~") else Path(real)
+
+
+def temporary_folder() -> str:
+    """A folder for temporary files that is this user's and nobody else's: others may have made one of its name."""
+    folder = os.path.join(tempfile.gettempdir(), f"tunedesk-{os.getuid()}")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        found = os.lstat(folder)
+    except OSError:  # a file, or a link to nowhere
+        return tempfile.mkdtemp(prefix="tunedesk-")
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return folder if own else tempfile.mkdtemp(prefix="tunedesk-")
 
 
 def hub_caches() -> list[Path]:

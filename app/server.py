@@ -5,18 +5,19 @@ import contextlib
 import os
 import secrets
 import socket
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from app.roots import temporary_folder
 
 # Set before gradio reads them: nothing is reported, nothing is fetched, files go to a folder of this user's own.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # gradio opens an HTTP client while it is imported, which fails on a SOCKS proxy; the page itself asks no other host.
 PROXIES = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith("_proxy")}
-os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"tunedesk-{os.getuid()}"))
+os.environ.setdefault("GRADIO_TEMP_DIR", temporary_folder())
 
 import gradio as gr
 import uvicorn
@@ -73,20 +74,24 @@ def build(page: Page) -> gr.Blocks:
                 RunsTab(page, train, tabs)
         seen = gr.State([])
         model, checkpoint = (top_bar.fields[key] for key in ("model_name_or_path", "adapter_name_or_path"))
-        asked = [model, chat.server.engine, exported, train.shown]
+        asked = [model, chat.server.engine, exported, train.shown, chat.status]
         followed = [
             *train.monitor.parts, chat.status, *export.followed, checkpoint, *chat.column_choices
         ]  # fmt: skip
 
-        def follow(before: list[int], model: str, engine: str, target: str, shown: str = "") -> list[Any]:
-            """Sends only what has changed since this tab's last tick."""
+        at_status = followed.index(chat.status)
+
+        def follow(
+            before: list[int], model: str, engine: str, target: str, shown: str = "", loaded: str = ""
+        ) -> list[Any]:
+            """Sends only what has changed since this tab's last tick. `loaded`: the chat's status as the tab shows it,
+            which a click on Load has changed too: what it said may be over before the next tick, or come after it."""
             lists = [gr.update(choices=top_bar.checkpoints(model)), *chat.columns_offered(engine, model)]
             values = [*train.monitor.view(shown), chat.status_html(), *export.view(target), *lists]
             now = [hash(repr(value)) for value in values]
-            changed = [
-                value if position >= len(before) or now[position] != before[position] else gr.skip()
-                for position, value in enumerate(values)
-            ]
+            same = [one == told for one, told in zip(now, before or [0] * len(now), strict=True)]
+            same[at_status] = values[at_status] == loaded
+            changed = [gr.skip() if known else value for value, known in zip(values, same, strict=True)]
             return [*changed, now]
 
         draft = Draft(page, train.kept() | chat.kept() | export.kept())
@@ -189,8 +194,12 @@ def listen(host: str, port: int) -> socket.socket:
     """The socket to serve on, taken before the seconds of importing. Raises Problem when it is not to be had."""
     try:
         if ":" in host:
-            return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=host == "::")
-        return socket.create_server((host, port))
+            found = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=host == "::")
+        else:
+            found = socket.create_server((host, port))
+        # asyncio sets it only where a socket names its protocol, which these do not: each answer took 40 ms longer.
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return found
     except (OSError, OverflowError) as error:
         raise Problem("port_in_use", host=host, port=port, detail=str(error)) from None
 

@@ -51,10 +51,11 @@ def start_server(runs_dir: Path, *flags: str) -> Server:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "TUNEDESK_TOKEN": ""},
+        env={**os.environ, "TUNEDESK_TOKEN": "", "PYTHONFAULTHANDLER": "1"},
     )
     assert process.stdout is not None
-    watchdog = threading.Timer(START_TIMEOUT_S, process.kill)
+    # It says where it stands when it is aborted.
+    watchdog = threading.Timer(START_TIMEOUT_S, process.send_signal, [signal.SIGABRT])
     watchdog.start()
     lines: list[str] = []
     for line in process.stdout:

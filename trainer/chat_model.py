@@ -125,7 +125,9 @@ def _checked_message(item: Any) -> Message:
     if not isinstance(item, dict) or not isinstance(item.get("role"), str) or not isinstance(content, str):
         raise Problem("chat_protocol", detail="messages")
     # LLaMA-Factory's name for what a tool gave back.
-    message: Message = {"role": "tool" if item["role"] == "observation" else item["role"], "content": content}
+    role = "tool" if item["role"] == "observation" else item["role"]
+    # Half of an emoji, or bytes of a terminal that are no UTF-8, are no text to a tokenizer.
+    message: Message = {"role": role, "content": content.encode("utf-8", "replace").decode("utf-8")}
     if calls:
         message["tool_calls"] = [_checked_call(call) for call in calls] if isinstance(calls, list) else _bad_calls()
     for key in ("name", "tool_call_id"):

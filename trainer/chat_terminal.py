@@ -37,6 +37,10 @@ _WORDS: dict[str, dict[Language, str]] = {
         "zh": "/clear 清空历史，/exit 退出，Ctrl-C 停止回答。",
     },
     "cleared": {"en": "Forgotten.", "zh": "已清空。"},
+    "context": {
+        "en": "The model's context is full. /clear forgets the conversation.",
+        "zh": "已到模型的上下文上限。/clear 清空历史。",
+    },
 }
 
 
@@ -138,18 +142,22 @@ class Talk:
         """Writes the reply as it comes, and keeps both in the conversation. 130 when Ctrl-C cut it."""
         assert self._model is not None
         asked = [*self._messages, {"role": "user", "content": text}]
-        said = ""
+        said, full = "", False
         try:
             with _ctrl_c_sets(cancel := threading.Event()):
                 for part in self._model.reply(asked, self._sampling, cancel):
                     if isinstance(part, str):
                         said += part
                         self._write(part)
+                    else:
+                        full = part.reason == "context"
         except (Problem, OSError):
             raise
         except Exception as error:
             raise as_problem(error) from error
         self._write("\n")
+        if full:
+            print(_WORDS["context"][self._language], file=sys.stderr)
         self._messages = [*asked, {"role": "assistant", "content": said}]
         return 130 if cancel.is_set() else 0
 

@@ -4,6 +4,7 @@ Light: no torch. What a row means is the business of records.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -116,7 +117,7 @@ def find_source(data_dir: Path, name: str) -> Source:
     source = Source(name, files[name]) if entries is None else _entry(data_dir, name, entries[name])
     if "\0" in str(source.path) or not source.path.resolve().is_relative_to(data_dir.resolve()):
         raise Problem("dataset_outside", name=name, path=str(source.path))
-    if not source.path.is_file():  # a pipe would be waited for, for ever
+    if not os.path.isfile(source.path):  # also of a name too long to ask for; a pipe would be waited for, for ever
         raise Problem("dataset_file_missing", name=name, path=str(source.path))
     return source
 
@@ -162,7 +163,7 @@ def _entry(data_dir: Path, name: str, entry: Any) -> Source:
         if columns.get(key):
             raise _unsupported(name, f"the column `{key}`", f"列 `{key}`")
     path = data_dir / file_name
-    if path.suffix.lower() not in SUFFIXES or path.is_dir():
+    if path.suffix.lower() not in SUFFIXES or os.path.isdir(path):
         raise _unsupported(name, f"the file {quoted(file_name)}", f"文件 {quoted(file_name)}")
     return Source(name, path, _declared(name, entry.get("formatting", "alpaca"), columns, tags), count)
 

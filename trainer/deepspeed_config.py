@@ -120,6 +120,8 @@ def _file(settings: TrainSettings) -> dict[str, Any]:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         raise Problem("json_broken", label=about, line=error.lineno, column=error.colno, detail=error.msg) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        raise Problem("deepspeed_file", label=about, path=str(path)) from None
     if not isinstance(found, dict):
         raise Problem("deepspeed_file", label=about, path=str(path))
     return found

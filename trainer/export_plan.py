@@ -19,6 +19,7 @@ from trainer.events import EventLog
 from trainer.export_settings import Dtype, ExportSettings, label
 from trainer.model_folder import ADAPTER_WEIGHTS, check_adapter_folder, check_model_folder, resolve
 from trainer.model_size import BITS, StoredTensor, stored_tensors, tensors, weight_bytes
+from trainer.plain_file import read_plain
 from trainer.prepare import check_writable
 from trainer.problems import Problem, Problems, quoted
 from trainer.settings import TEMPLATES_DIR
@@ -330,9 +331,12 @@ def publish(plan: Plan, record: dict[str, Any]) -> None:
 
 
 def read_record(target: Path) -> dict[str, Any] | None:
-    """What `publish` wrote; None where no finished export is."""
+    """What `publish` wrote; None where no finished export is, or its record is broken."""
     try:
-        found = json.loads((target / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_plain(target / RECORD))
+    except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("bytes", 0), int):
+        return None
+    seconds = found.get("seconds", 0)
+    return found if isinstance(seconds, int | float) and abs(seconds) < 1e12 else None

@@ -49,6 +49,26 @@ def _names(value: Any) -> Any:
     return value
 
 
+def _weights(value: Any) -> Any:
+    """`0.7,0.3` to numbers; what is none stays for pydantic to refuse."""
+    if isinstance(value, str):
+        value = [item.strip() for item in value.strip("[] ").split(",") if item.strip()]
+    return () if value is None else value
+
+
+def _texts(value: Any) -> Any:
+    """A mapping of names to texts, on a command line as JSON; YAML makes a number of a lone digit."""
+    if value is None or value == "":
+        return {}
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    whole = (int, float)
+    return {key: str(item) if type(item) in whole else item for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def _whole_number(value: Any) -> Any:
     """A number among few choices, as a command line or a list writes it."""
     value = _none_if_blank(value)
@@ -81,6 +101,8 @@ Yes = Annotated[Literal[True], BeforeValidator(_truth)]
 No = Annotated[Literal[False], BeforeValidator(_truth)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Weights = Annotated[tuple[Finite, ...], BeforeValidator(_weights)]
+Texts = Annotated[dict[str, str], BeforeValidator(_texts)]
 OptionalInt = Annotated[int | None, BeforeValidator(_none_if_blank)]
 OptionalBool = Annotated[bool | None, BeforeValidator(_none_if_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]

@@ -205,4 +205,4 @@ def _first_line(error: BaseException) -> str:
     """What a library says, without the headlines that end in a colon."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.endswith(":")] or lines
-    return telling[0][:300] if telling else type(error).__name__
+    return telling[0][:300].rstrip(".") if telling else type(error).__name__

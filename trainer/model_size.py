@@ -18,6 +18,9 @@ NAMES = {
     "experts": ("num_experts_per_tok", "num_experts_per_token", "moe_topk"),
 }
 BITS = {"F64": 64, "F32": 32, "BF16": 16, "F16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I64": 64, "I32": 32, "I8": 8, "U8": 8}
+# Modules that hold a table of learnt positions; and families whose code makes one as long as the config says.
+POSITION_TABLES = (["wpe"], ["embed_positions"], ["positions_embed"], ["position_embeddings"])
+TABLES_IN_CODE = ("gptj", "codegen", "mpt")
 # What is loaded in the type that is computed in.
 LOADED = {"F64", "F32", "BF16", "F16"}
 
@@ -104,6 +107,18 @@ def stored_tensors(folder: Path) -> list[StoredTensor]:
             start, end = item["data_offsets"]
             found.append(StoredTensor(name, item["dtype"], item["shape"], file, 8 + length + start, end - start))
     return found
+
+
+def most_positions(folder: Path) -> int | None:
+    """The length of the table in which the model looks up positions: longer texts it cannot read at all. None when it
+    computes positions, as rotary embeddings do."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    rows = [shape[0] for name, (_, shape) in tensors(folder).items() if name.split(".")[-2:-1] in POSITION_TABLES]
+    if not rows and config.get("model_type") not in TABLES_IN_CODE:
+        return None
+    # Some tables begin with rows for padding.
+    named = [config[name] for name in ("max_position_embeddings", "n_positions", "max_seq_len") if config.get(name)]
+    return min([*rows, *named], default=None)
 
 
 def weight_bytes(found: dict[str, tuple[str, list[int]]], element: int) -> int:

@@ -15,7 +15,7 @@ from trainer.accelerators import accelerators, processor_name
 from trainer.events import read_events
 from trainer.lora_checks import check_lora
 from trainer.model_folder import check_adapter_folder, check_model_folder
-from trainer.model_size import tensors
+from trainer.model_size import most_positions, tensors
 from trainer.problems import Problem, Problems, quoted
 from trainer.quantization import check_quantization
 from trainer.settings import DEEPSPEED_STAGES, TrainSettings, as_text, label, named, parse
@@ -98,6 +98,7 @@ def check_model(settings: TrainSettings) -> None:
     """Raises Problem for a model that cannot be trained so: its folder, module names, checkpoint, quantization."""
     folder = check_model_folder(settings.model_name_or_path, label=label("model_name_or_path"))
     _check_modules(settings, folder)
+    _check_cutoff(settings, folder)
     check_quantization(settings, folder)
     deepspeed_config.check(settings)
     if settings.adapter_name_or_path:
@@ -106,6 +107,13 @@ def check_model(settings: TrainSettings) -> None:
         raise Problem("setting_needs", first=named("create_new_adapter", True), second=named("adapter_name_or_path"))
     check_lora(settings, folder, Path(settings.adapter_name_or_path) if settings.adapter_name_or_path else None)
     _check_compute_type(settings)
+
+
+def _check_cutoff(settings: TrainSettings, folder: Path) -> None:
+    limit = most_positions(folder)
+    if limit is not None and settings.cutoff_len > limit:
+        raise Problem("cutoff_over_positions", label=label("cutoff_len"), value=settings.cutoff_len, path=str(folder),
+                      limit=limit)  # fmt: skip
 
 
 def _check_compute_type(settings: TrainSettings) -> None:

@@ -7,11 +7,17 @@ import json
 import string
 from typing import Any, Literal, get_args
 
+from trainer.data_problems import DATA_SENTENCES
+from trainer.system_words import in_chinese
+from trainer.upload_problems import UPLOAD_SENTENCES
+
 Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
 # code -> (en, zh). {label} is a setting's or a field's label in the reader's language.
 SENTENCES: dict[str, tuple[str, str]] = {
+    **DATA_SENTENCES,
+    **UPLOAD_SENTENCES,
     "setting_missing": (
         "{label}: nothing given. Fill it in.",
         "{label}：没有填写。请填写。",
@@ -183,53 +189,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: template {template} cannot render sample {row}: {detail}",
         "{label}：模板 {template} 无法渲染第 {row} 条样本：{detail}",
     ),
-    "data_dir_missing": (
-        "{label}: there is no folder {path}. Check the path.",
-        "{label}：文件夹 {path} 不存在。请检查路径。",
-    ),
-    "data_dir_empty": (
-        "{label}: {path} has no dataset: no dataset_info.json and no json or jsonl file. Choose another folder.",
-        "{label}：{path} 里没有数据集：没有 dataset_info.json，也没有 json 或 jsonl 文件。请换一个文件夹。",
-    ),
-    "dataset_missing": (
-        "{label}: nothing chosen. Choose at least one dataset.",
-        "{label}：没有选择。请至少选择一个数据集。",
-    ),
-    "dataset_unknown": (
-        "{label}: there is no dataset {name} in {path}. Found: {found}.",
-        "{label}：{path} 中没有数据集 {name}。现有：{found}。",
-    ),
-    "dataset_file_missing": (
-        "Dataset {name}: its file {path} does not exist. Check file_name in dataset_info.json.",
-        "数据集 {name}：文件 {path} 不存在。请检查 dataset_info.json 里的 file_name。",
-    ),
-    "dataset_outside": (
-        "Dataset {name}: {path} lies outside the data folder. Move the file into it.",
-        "数据集 {name}：{path} 在数据文件夹之外。请把文件移入其中。",
-    ),
-    "dataset_json_broken": (
-        "Dataset {name}: {path} is not valid JSON at line {line}: {detail}. Correct the file.",
-        "数据集 {name}：{path} 第 {line} 行不是有效的 JSON：{detail}。请改正文件。",
-    ),
-    "dataset_encoding": (
-        "Dataset {name}: {path} is not UTF-8 text (byte {byte}). Save it as UTF-8.",
-        "数据集 {name}：{path} 不是 UTF-8 文本（第 {byte} 字节）。请另存为 UTF-8。",
-    ),
-    "dataset_info_broken": (
-        "dataset_info.json in {path}: {detail}. Correct the file.",
-        "{path} 里的 dataset_info.json：{detail}。请改正文件。",
-    ),
-    "dataset_unsupported": (
-        "Dataset {name}: {detail} is not supported. Use a json or jsonl file.",
-        "数据集 {name}：不支持 {detail}。请使用 json 或 jsonl 文件。",
-    ),
-    "dataset_row": (
-        "Dataset {name}, row {row}: {detail}. Columns found: {columns}.",
-        "数据集 {name} 第 {row} 行：{detail}。现有的列：{columns}。",
-    ),
-    "dataset_empty": (
-        "Dataset {name} has no rows ({path}). Choose another dataset or add rows.",
-        "数据集 {name} 没有数据（{path}）。请换一个数据集或补充数据。",
+    "cutoff_over_positions": (
+        "{label}: got {value}, and the model {path} has positions for {limit} tokens only. Set it to {limit} or less.",
+        "{label}：给出的是 {value}，而模型 {path} 只有 {limit} 个词元的位置。请设为 {limit} 或更小。",
     ),
     "all_truncated": (
         "{label} {value} cuts every sample before its answer: nothing is left to learn. "
@@ -794,6 +756,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: another export is writing to {path} now. Wait for it, cancel it, or choose a new folder.",
         "{label}：另一次导出正在写入 {path}。请等它完成、取消它，或换一个新目录。",
     ),
+    "export_running": (
+        "An export to {path} is running, and this page follows one at a time. Wait for it or cancel it, then export again.",
+        "正在导出到 {path}，本页一次只进行一个导出。请等它完成或取消它，再重新导出。",
+    ),
     "export_other_base": (
         "{label}: {path} was trained on {theirs}, not on {model}. Choose that model. If it is the same model in "
         "another place, write its path into base_model_name_or_path in {file}.",
@@ -867,6 +833,8 @@ def sentence(code: str, values: dict[str, Any], language: Language) -> str:
         return f"{code} {json.dumps(values, ensure_ascii=False, default=str)}"
     text = SENTENCES[code][LANGUAGES.index(language)]
     shown = {key: _shown(value, language) for key, value in values.items()}
+    if language == "zh" and isinstance(shown.get("detail"), str):
+        shown["detail"] = in_chinese(shown["detail"])
     names = {name for _, name, _, _ in string.Formatter().parse(text) if name}
     return text.format(**{name: shown.get(name, "?") for name in names})
 

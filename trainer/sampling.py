@@ -57,7 +57,7 @@ class Sampling:
         for item in fields(self):
             value, about = getattr(self, item.name), item.metadata["shown"]
             if not (math.isfinite(value) and about.low <= value <= about.high):
-                raise Problem("setting_range", label=label(item.name), value=quoted(value), range=_range(about))
+                raise Problem("setting_range", label=label(item.name), value=quoted(value), range=_range(about, value))
 
 
 def shown(key: str) -> Shown:
@@ -102,7 +102,8 @@ def _parsed(key: str, value: Any) -> int | float:
     return int(value) if isinstance(value, int) or str(value).strip().lstrip("+-").isdigit() else int(number)
 
 
-def _range(about: Shown) -> dict[str, str]:
-    if about.high > 2**32:
+def _range(about: Shown, value: float) -> dict[str, str]:
+    """In words; without an upper end that nobody means to reach."""
+    if about.high > 2**32 and not value > about.high:
         return {"en": f"at least {about.low}", "zh": f"≥ {about.low}"}
-    return {"en": f"from {about.low} to {about.high}", "zh": f"在 {about.low} 到 {about.high} 之间"}
+    return {"en": f"from {about.low} to {about.high}", "zh": f"≥ {about.low} 且 ≤ {about.high}"}

@@ -40,7 +40,7 @@ class Uvicorn(uvicorn.Server):
 
     def __init__(self, application: ASGIApp, worker: Worker) -> None:
         super().__init__(
-            uvicorn.Config(application, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(application, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         )
         self._worker = worker
 
@@ -59,7 +59,7 @@ class Server:
     def application(self, key: str | None) -> ASGIApp:
         """Everything but /health asks for `key`; None lets in whoever reaches this machine's own address."""
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        app.add_api_route("/health", self.health)
+        app.add_api_route("/health", self.health, methods=["GET", "HEAD"])
         app.add_api_route("/v1/models", self.models)
         app.add_api_route("/v1/models/{name:path}", self.model)
         app.add_api_route("/v1/chat/completions", self.chat, methods=["POST"])

@@ -25,6 +25,8 @@ from trainer.field_types import (
     OptionalInt,
     OptionalText,
     Shown,
+    Texts,
+    Weights,
     Yes,
     setting,
     switched_on,
@@ -65,12 +67,13 @@ class TrainSettings(BaseModel):
         "对话怎样写成模型读的文字；auto 使用模型自带的模板，一般不用改",
         "How a conversation becomes the text that the model reads. auto takes the model's own template: the usual choice")
 
-    stage: Literal["sft"] = setting("sft", "data", "训练阶段", "Stage",
-        "监督微调：让模型学会像数据集那样回答",
-        "Supervised fine-tuning: the model learns to answer as the dataset does")
+    stage: Literal["sft", "pt"] = setting("sft", "data", "训练阶段", "Stage",
+        "sft 监督微调：学会像数据集那样回答；pt 预训练：学习整段文字，数据集须有 text 列或为 txt 文件",
+        "sft, supervised fine-tuning: the model learns to answer as the dataset does; pt, pre-training: it learns whole "
+        "texts, from a text column or txt files")
     dataset_dir: str = setting("data", "data", "数据路径", "Data dir",
-        "放数据集（json、jsonl）的文件夹，可以有 dataset_info.json",
-        "The folder with the datasets (json, jsonl), with or without a dataset_info.json")
+        "放数据集（json、jsonl、csv、parquet、txt 等）的文件夹，可以有 dataset_info.json",
+        "The folder with the datasets (json, jsonl, csv, parquet, txt …), with or without a dataset_info.json")
     dataset: Names = setting((), "data", "数据集", "Dataset",
         "用来训练的数据，可选多个；点“预览数据集”看内容",
         "What to train on, one or more; Preview dataset shows what is in them")
@@ -175,6 +178,23 @@ class TrainSettings(BaseModel):
     output_dir: str = setting("", "output", "输出目录", "Output dir",
         "训练结果写入的新文件夹",
         "The new folder that the run writes")
+    mix_strategy: Literal["concat", "interleave_under", "interleave_over"] = setting("concat", "file",
+        "混合方式", "Mix strategy",
+        "concat 把各数据集接在一起；interleave_under 交替取样，最短的用完为止；interleave_over 直到最长的也用完",
+        "concat: one dataset after the other; interleave_under: in turn until the shortest is used up; interleave_over: until "
+        "the longest is")
+    interleave_probs: Weights = setting((), "file", "混合比例", "Mix weights",
+        "交替取样时每个数据集的概率，按数据集顺序，总和为 1", "How often each dataset is drawn from when they are interleaved; "
+        "together 1", "0.7,0.3")
+    skip_bad_rows: bool = setting(False, "file", "跳过坏行", "Skip bad rows",
+        "跳过无法使用的行并报告数量；不选则有坏行就不训练", "Leaves rows out that cannot be used and says how many; off: they stop "
+        "the run", "true")
+    placeholders: Texts = setting({}, "file", "占位符", "Placeholders",
+        "数据集里 {{名称}} 要换成的文字，例如 {name: 小微}；文件本身不变",
+        "What stands in the place of {{name}} in the datasets, such as {name: Ada}; the files stay as they are",
+        '{"name": "Ada"}')
+    literal_placeholders: bool = setting(False, "file", "占位符按原样", "Literal placeholders",
+        "没有填写的 {{名称}} 就按原样训练", "Every {{name}} that is not filled in is meant as it stands", "true")
     resume_from_checkpoint: OptionalText = setting(None, "file", "继续训练的检查点", "Resume from checkpoint",
         "检查点文件夹；latest 为输出目录里最近的", "A checkpoint folder; latest: the newest in the output dir", "latest")
 
@@ -283,6 +303,9 @@ class TrainSettings(BaseModel):
                            scheduler=self._named("lr_scheduler_type"))  # fmt: skip
         if self.train_on_prompt and self.mask_history:
             raise Problem("setting_conflict", first=self._named("train_on_prompt"), second=self._named("mask_history"))
+        for key in ("train_on_prompt", "mask_history"):
+            if self.stage == "pt" and getattr(self, key):
+                raise Problem("setting_conflict", first=self._named("stage"), second=self._named(key))
         for key in ("eval_steps", "early_stopping_steps", "load_best_model_at_end"):
             if getattr(self, key) and not self.val_size:
                 raise Problem("setting_needs", first=self._named(key), second=named("val_size"))
@@ -290,6 +313,18 @@ class TrainSettings(BaseModel):
             raise _problem("setting_range", "max_steps", 0, range=_range(">= 1", "-1"))
         if not self.lora_target:
             raise _problem("setting_missing", "lora_target", "")
+        return self
+
+    @model_validator(mode="after")
+    def _check_mix(self) -> Self:
+        """Refuses weights that belong to no mixing, or not one to each dataset."""
+        weights, count = self.interleave_probs, len(self.dataset)
+        if weights and self.mix_strategy == "concat":
+            raise Problem("setting_needs", first=self._named("interleave_probs"),
+                          second=named("mix_strategy", "interleave_under"))  # fmt: skip
+        if weights and (count not in (0, len(weights)) or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6):
+            example = ",".join(["0.7", "0.3"] if count == 2 else [f"{1 / max(count, 1):.4g}"] * max(count, 1))
+            raise _problem("interleave_weights", "interleave_probs", as_text(weights), count=count, example=example)
         return self
 
     @model_validator(mode="after")
@@ -380,8 +415,11 @@ def as_text(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
     if isinstance(value, tuple | list):
-        return json.dumps(value, ensure_ascii=False) if any("," in item for item in value) else ",".join(value)
+        texts = [as_text(item) for item in value]
+        return json.dumps(texts, ensure_ascii=False) if any("," in text for text in texts) else ",".join(texts)
     return repr(value).replace("e-0", "e-").replace("e+0", "e+") if isinstance(value, float) else str(value)
 
 
@@ -447,6 +485,8 @@ def _translated(error: ErrorDetails) -> Problem:
             reason = {"en": shown(key).help_en, "zh": shown(key).help_zh}
             return _problem("setting_fixed", key, value, reason=reason)
         return _problem("setting_choice", key, value, choices=", ".join(allowed))
+    if key == "placeholders":
+        return _problem("placeholders_form", key, value)
     code = {"int": "setting_not_integer", "flo": "setting_not_number", "fin": "setting_not_number"}.get(
         kind[:3], "setting_not_boolean" if kind.startswith("bool") else "setting_not_text"
     )

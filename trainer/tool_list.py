@@ -17,7 +17,9 @@ def parse_tools(text: str) -> list[dict[str, Any]] | None:
     except json.JSONDecodeError as error:
         raise Problem("json_broken", label=LABEL, line=error.lineno, column=error.colno, detail=error.msg) from None
     except RecursionError:
-        raise _wrong(1, "[[[…", {"en": "less nesting", "zh": "更少的嵌套"}) from None
+        raise _wrong(1, "[[[…", {"en": "less nesting", "zh": "可读的结构：嵌套太深"}) from None
+    except ValueError:  # a number of thousands of digits
+        raise Problem("tools_not_list", label=LABEL, value=quoted(text)) from None
     return checked_tools(value)
 
 
@@ -38,7 +40,7 @@ def checked_tools(value: Any) -> list[dict[str, Any]] | None:
     names = [item["function"]["name"] for item in found]
     for number, name in enumerate(names, 1):
         if name in names[: number - 1]:
-            raise _wrong(number, name, {"en": "a name of its own", "zh": "不与其他工具相同的 name"})
+            raise _wrong(number, name, {"en": "a name of its own", "zh": "与其他工具不同的 name"})
     return found
 
 
@@ -47,17 +49,17 @@ _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 
 def _check(number: int, item: Any, inner: Any) -> None:
     if not isinstance(inner, dict):
-        raise _wrong(number, _shown(item), {"en": "a JSON object", "zh": "JSON 对象"})
+        raise _wrong(number, _shown(item), {"en": "a JSON object", "zh": " JSON 对象"})
     if item.get("type", "function") != "function" and "function" in item:
-        raise _wrong(number, _shown(item["type"]), {"en": '"type": "function"', "zh": '"type": "function"'})
+        raise _wrong(number, _shown(item["type"]), {"en": '"type": "function"', "zh": ' "type": "function"'})
     if not isinstance(inner.get("name"), str) or not inner["name"].strip():
-        raise _wrong(number, _shown(inner), {"en": "a name, which is text", "zh": "name（文字）"})
+        raise _wrong(number, _shown(inner), {"en": "a name, which is text", "zh": " name（文字）"})
     if not isinstance(inner.get("description", ""), str):
-        raise _wrong(number, inner["name"], {"en": "a description that is text", "zh": "description（文字）"})
+        raise _wrong(number, inner["name"], {"en": "a description that is text", "zh": " description（文字）"})
     schema = inner.get("parameters", _NOTHING)
     if not isinstance(schema, dict) or not isinstance(schema.get("properties", {}), dict):
         raise _wrong(number, inner["name"], {"en": "parameters that are a JSON schema of an object",
-                                             "zh": "parameters（对象的 JSON Schema）"})  # fmt: skip
+                                             "zh": " parameters（对象的 JSON Schema）"})  # fmt: skip
 
 
 def _wrong(number: int, value: str, wanted: dict[str, str]) -> Problem:

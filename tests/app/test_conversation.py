@@ -39,6 +39,9 @@ def test_an_answers_reasoning_is_folded_under_its_title(text: str, contents: lis
     found = conversation.shown([{"role": "assistant", "content": text}], True, ZH)
     assert [item["content"] for item in found] == contents
     assert ("metadata" in found[0]) == text.startswith(("<think>why", "<think>still"))
+    # The box shows a thought while it comes, and folds it when it is over.
+    if "metadata" in found[0]:
+        assert found[0]["metadata"]["status"] == ("done" if "</think>" in text else "pending")
 
 
 def test_a_question_is_never_folded() -> None:

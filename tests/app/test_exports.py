@@ -56,6 +56,13 @@ def test_nothing_there_is_no_export(tmp_path: Path) -> None:
     assert exports.discard(tmp_path / "out") is True
 
 
+def test_while_one_export_runs_who_follows_it_starts_no_other(target: Path) -> None:
+    owned_by(target, os.getpid())
+    with pytest.raises(Problem, match="is running"):
+        exports.check_ended(target)
+    exports.check_ended(target.parent / "never begun")
+
+
 def test_a_running_export_shows_its_stage_and_how_much_is_written(target: Path) -> None:
     owned_by(target, os.getpid())
     found = exports.read(target)

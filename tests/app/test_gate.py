@@ -271,7 +271,9 @@ def test_an_open_page_takes_nothing_from_other_pages_either(gate: Gate) -> None:
     ("headers", "code"),
     [({}, 4401), ({"origin": "http://evil.example"}, 4403), ({"authorization": f"Bearer {TOKEN}"}, 4401)],
 )
-def test_a_websocket_is_closed_and_tells_no_right_token_from_a_wrong_one(gate: Gate, headers: dict[str, str], code: int) -> None:
+def test_a_websocket_is_closed_and_tells_no_right_token_from_a_wrong_one(
+    gate: Gate, headers: dict[str, str], code: int
+) -> None:
     sent: list[Any] = []
     scope = {"type": "websocket", "path": "/x", "query_string": b"", "client": ("127.0.0.1", 2),
              "headers": [(key.encode(), value.encode()) for key, value in {"host": "localhost", **headers}.items()]}  # fmt: skip

@@ -223,11 +223,15 @@ def test_an_address_is_taken_as_people_paste_it(address: str, expected: str) -> 
 
 @pytest.mark.parametrize(
     "address",
-    ["", "host:8000", "ftp://host", "file:///etc/passwd", "http://", "http://host:99999", "http://host:0", "http://a b/",
+    ["host:8000", "ftp://host", "file:///etc/passwd", "http://", "http://host:99999", "http://host:0", "http://a b/",
      "http://user:word@host", "http://host/v1?key=1", "http://host/#x", "http：//host", "http://[::1", "javascript:alert(1)"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     caught(lambda: RemoteChat(address), "remote_address")
+
+
+def test_no_address_is_said_to_be_missing() -> None:
+    caught(lambda: RemoteChat(" "), "setting_missing", "Server address")
 
 
 @pytest.mark.parametrize("key", [f"{SECRET} x", f"{SECRET}\nX: y", f"{SECRET}\x00", f"{SECRET}钥"])

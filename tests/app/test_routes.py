@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from app.arguments import page_parser
 from app.event_bodies import MOST_BYTES, EventBodies
 from app.open_routes import is_open
-from app.server import create_app
+from app.server import create_app, listen
 
 pytestmark = pytest.mark.slow
 TOKEN = "a-token-of-the-tests"
@@ -144,6 +145,15 @@ def test_an_event_of_any_size_or_depth_is_answered() -> None:
     assert sent(b'{"a": "\\u0041' + b"[" * 100000)[0] == 400
     assert sent(b'["\\u0041",' + b"[" * 100000 + b"]" * 100001)[0] == 400
     assert sent(b"plain")[1] == b"plain"
+
+
+def test_an_answer_is_sent_at_once() -> None:
+    """Its head and body are two writes: else the second waits for the first to be acknowledged, 40 ms."""
+    with listen("127.0.0.1", 0) as listener:
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_what_is_uploaded_is_written_nowhere(app: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

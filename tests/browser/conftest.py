@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.tiny import build_tiny_model
+from tests.conftest import Server, start_server
+from tests.tiny import build_tiny_adapter, build_tiny_model
+from trainer import run_folder
+from trainer.events import EventLog
+from trainer.run_folder import Identity
+from trainer.settings import parse
+from trainer.settings_file import to_yaml
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright, and Debian's chromium")
 
@@ -25,8 +31,10 @@ FLAGS = [
 ]
 
 
-# Walks that `make faults` takes, with FAULTS=all: together they are longer than the whole suite may be.
+# Walks that `make faults` takes, with FAULTS=all: together they are longer than the whole suite may be. Of them every
+# run of the tests takes those marked `everyday`.
 LONG_WALKS = {"test_proxies.py", "test_runs.py", "test_compare.py", "test_hostile_content.py", "test_chat.py"}
+SLOW = Path(__file__).parent / "slow"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -34,7 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = Path(str(item.fspath))
         if "browser" in path.parts:
             item.add_marker(pytest.mark.browser)
-            if path.name in LONG_WALKS and os.environ.get("FAULTS") != "all":
+            long = path.name in LONG_WALKS and not item.get_closest_marker("everyday")
+            if long and os.environ.get("FAULTS") != "all":
                 item.add_marker(pytest.mark.skip("NOT TESTED: a long walk through the page, taken by `make faults`"))
 
 
@@ -120,16 +129,45 @@ class Walker:
             self.page.screenshot(path=self._screenshots / f"{name}.png", full_page=full)
 
 
-def endless_model(folder: Path, hidden_size: int, layers: int) -> Path:
-    """Random weights that never choose a control token, so that a reply does not end."""
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights that never chooses a control token, so that a reply does not end."""
+    folder = tmp_path_factory.mktemp("endless") / "tiny"
     from safetensors.torch import load_file, save_file
 
-    build_tiny_model(folder, hidden_size=hidden_size, layers=layers, max_positions=8192)
+    build_tiny_model(folder, max_positions=16384)
     weights = load_file(folder / "model.safetensors")
     for token in json.loads((folder / "tokenizer.json").read_text())["added_tokens"]:
         weights["model.embed_tokens.weight"][token["id"]] = 0
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def training_run(tmp_path_factory: pytest.TempPathFactory, endless: Path) -> Path:
+    """A run of `model` that trains now, as far as its folder tells, and has one checkpoint."""
+    folder = tmp_path_factory.mktemp("chat") / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / run_folder.CONFIG).write_text(to_yaml(parse({"model_name_or_path": str(endless)})))
+    run_folder.write_identity(folder, Identity.of(os.getpid()))
+    log = EventLog(folder / run_folder.EVENTS)
+    log.append("stage", stage="training", step=0, total_steps=50)
+    log.append("step", step=5, total_steps=50, loss=1.0, learning_rate=1e-4, grad_norm=1.0, epoch=0.1, memory_gib=3.5)
+    build_tiny_adapter(folder / "checkpoint-5", endless, scale=2.0)
+    return folder.parent
+
+
+@pytest.fixture(scope="session")
+def chat_server(endless: Path, training_run: Path) -> Iterator[Server]:
+    """One for all walks that talk to the endless model, so that it is loaded once. It writes some 30 parts of an answer a
+    second, whatever the machine."""
+    (training_run.parent / "empty").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(SLOW), os.environ.get("PYTHONPATH")])))
+        flags = ("--allow-path", str(training_run.parent), "--allow-path", "/nowhere")
+        started = start_server(training_run, "--model", str(endless), *flags)
+    yield started
+    started.stop()
 
 
 @pytest.fixture

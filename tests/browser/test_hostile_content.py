@@ -11,7 +11,7 @@ import pytest
 from app.text import Text
 from tests.app.odd_server import OddServer, odd_server
 from tests.browser.conftest import Walker
-from tests.conftest import Server
+from tests.conftest import Server, start_server
 from tests.tiny import build_tiny_model
 from trainer.problems import Language
 
@@ -50,19 +50,27 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("models") / "<img src=x onerror=taken=30>")
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "data"
     folder.mkdir()
     rows = [{"instruction": ALL, "output": ALL}, *({"instruction": one, "output": one} for one in ATTACKS)]
     (folder / f"{NAME}.json").write_text(json.dumps(rows))
     return folder
 
 
-@pytest.fixture
-def runs_dir(tmp_path: Path) -> Path:
-    """A run that failed, all of whose files speak in script."""
-    folder = tmp_path / "runs" / NAME
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, model: Path, data: Path) -> Iterator[Server]:
+    started = start_server(
+        failed_run(tmp_path_factory.mktemp("hostile")), "--model", str(model), "--data-dir", str(data)
+    )
+    yield started
+    started.stop()
+
+
+def failed_run(base: Path) -> Path:
+    """The folder of a run that failed, all of whose files speak in script."""
+    folder = base / "runs" / NAME
     folder.mkdir(parents=True)
     time = 1_700_000_000.0
     identity = {"pid": 999_999, "started": time, "boot_id": "<b>", "host": "<img src=x onerror=taken=40>"}
@@ -88,7 +96,7 @@ def unharmed(walker: Walker, html: bool = False) -> None:
     `html`: the person has switched HTML on: then pictures and forms may stand there, and lead nowhere.
     """
     page = walker.page
-    page.wait_for_timeout(250)
+    page.wait_for_timeout(150)
     assert page.evaluate("typeof taken") == "undefined"
     found = page.evaluate(
         """html => [...document.querySelectorAll('*')].filter(one =>
@@ -108,17 +116,9 @@ def unharmed(walker: Walker, html: bool = False) -> None:
     assert page.locator("#start").count() == 1
 
 
-@pytest.mark.parametrize("language", ["zh", "en"])
-def test_nothing_that_files_hold_is_executed(
-    language: Language,
-    serve: Callable[..., Server],
-    walk: Callable[..., Walker],
-    model: Path,
-    data: Path,
-    runs_dir: Path,
-) -> None:
+@pytest.mark.parametrize("language", ["en"])
+def test_nothing_that_files_hold_is_executed(language: Language, server: Server, walk: Callable[..., Walker]) -> None:
     text = Text(language)
-    server = serve("--model", str(model), "--data-dir", str(data), runs_dir=runs_dir)
     walker = walk(server.address, language)
     dialogs: list[Any] = []
     walker.page.on("dialog", lambda dialog: (dialogs.append(dialog), dialog.dismiss()))
@@ -150,12 +150,13 @@ def test_nothing_that_files_hold_is_executed(
     assert dialogs == []
 
 
-@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.everyday
+@pytest.mark.parametrize("language", ["zh"])
 def test_nothing_that_an_answer_holds_is_executed(
-    language: Language, serve: Callable[..., Server], walk: Callable[..., Walker], odd: OddServer
+    language: Language, chat_server: Server, walk: Callable[..., Walker], odd: OddServer
 ) -> None:
     text = Text(language)
-    walker = walk(serve().address, language).open()
+    walker = walk(chat_server.address, language).open()
     walker.tab(text("tab.chat"))
     walker.choose("infer_backend", text("engine.server"))
     walker.fill("server_url", odd.url)

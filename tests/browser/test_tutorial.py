@@ -41,6 +41,7 @@ def processes_of(server: Server) -> list[psutil.Process]:
     return psutil.Process(server.process.pid).children(recursive=True)
 
 
+@pytest.mark.alone
 def test_the_tutorial_in_chinese_ends_with_another_answer(
     serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:

@@ -96,6 +96,12 @@ class Tab:
     def put(self, elem_id: str, value: Any) -> None:
         self.values[self._number(elem_id)] = value
 
+    def shown(self) -> dict[str, Any]:
+        """All values, by name or number."""
+        return {
+            str(self._parts[number]["props"].get("elem_id") or number): value for number, value in self.values.items()
+        }
+
     def __getitem__(self, elem_id: str) -> Any:
         return self.values[self._number(elem_id)]
 

@@ -5,15 +5,10 @@ looking and gets hostile values in every field. `make faults` sends more than `m
 """
 
 import json
-import os
 import re
-import resource
-import signal
 import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +17,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ROOT, START_TIMEOUT_S
-from tests.faults.audited_page import PROCESSES
+from tests.faults.attacked import FLAGS, MARK, TOKEN, Hostile, attacked_page
 from tests.faults.conftest import ALL
-from tests.tiny import build_tiny_model
 from trainer.settings_file import to_shell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-TOKEN, KEY, MARK = "planted-token-6b1f", "sk-planted-key-93aa", "outside-mark-77c2"
-# What a process of Python may read wherever it runs; a handler of Gradio's asks for time zones and types of files.
-SYSTEM = [sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev", "/usr/share/zoneinfo", "/etc/mime.types", "/etc/ssl",
-          "/usr/lib/ssl", "/etc/localtime", str(ROOT / "app"), str(ROOT / "trainer"), str(ROOT / "assets"),
-          str(ROOT / ".venv")]  # fmt: skip
-MOST_MEMORY = 6 * 2**30
-TOOLS = ("nvidia-smi", "npu-smi")
+KEY = "sk-planted-key-93aa"
 
 
 def examples(few: int, many: int) -> Any:
@@ -50,111 +37,10 @@ def examples(few: int, many: int) -> Any:
     return decorate
 
 
-@dataclass
-class Hostile:
-    """The page under attack. `outside`: a folder beside its own, which holds a secret."""
-
-    client: httpx.Client
-    log: Path
-    inside: Path
-    outside: Path
-    stderr: Path
-    components: dict[int, dict[str, Any]] = field(default_factory=dict)
-    handlers: list[dict[str, Any]] = field(default_factory=list)
-    _read: int = 0
-
-    def look(self) -> None:
-        config = self.client.get("zh/config").json()
-        self.components = {one["id"]: one for one in config["components"]}
-        self.handlers = [one for one in config["dependencies"] if one["backend_fn"]]
-        first = next(one for one in self.handlers if one["inputs"] and not one["queue"])
-        self.send(first, self.defaults(first))  # Gradio imports what it draws with
-        self.happened()
-
-    def happened(self) -> list[list[str]]:
-        """What the process has done since the last call."""
-        with self.log.open("rb") as file:
-            file.seek(self._read)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
-
-    def wrong(self) -> list[list[str]]:
-        """Of that what must not be."""
-        allowed = [*SYSTEM, str(self.inside), str(Path(os.environ.get("GRADIO_TEMP_DIR", "/nowhere")))]
-        found = []
-        for event, about in self.happened():
-            if event in PROCESSES:
-                if Path(about).name not in TOOLS:
-                    found.append([event, about])
-            elif not any(about == root or about.startswith(f"{root}/") for root in allowed):
-                found.append([event, about])
-        return found
-
-    def defaults(self, handler: dict[str, Any]) -> list[Any]:
-        return [self.components[one]["props"].get("value") for one in handler["inputs"]]
-
-    def send(self, handler: dict[str, Any], values: list[Any], language: str = "zh") -> str:
-        """All that the page answers."""
-        body = json.dumps({"fn_index": handler["id"], "data": values, "session_hash": "hostile"})
-        head = {"content-type": "application/json"}
-        if not handler["queue"]:
-            return self.client.post(f"{language}/gradio_api/run/predict", content=body, headers=head).text
-        joined = self.client.post(f"{language}/gradio_api/queue/join", content=body, headers=head)
-        if joined.status_code != 200:
-            return joined.text
-        said = []
-        with self.client.stream("GET", f"{language}/gradio_api/queue/data?session_hash=hostile") as stream:
-            for line in stream.iter_lines():
-                said.append(line)
-                if '"process_completed"' in line or '"close_stream"' in line:
-                    break
-        return "\n".join(said)
-
-
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
-    base = tmp_path_factory.mktemp("hostile")
-    inside, outside, elsewhere = base / "inside", base / "outside", base / "elsewhere"
-    for folder in (inside / "data", inside / "runs" / "_settings", outside, elsewhere):
-        folder.mkdir(parents=True)
-    build_tiny_model(inside / "models" / "tiny")
-    build_tiny_model(outside / "model")
-    (outside / "secret.txt").write_text(MARK)
-    (outside / "secret.json").write_text(json.dumps([{"instruction": MARK, "output": MARK}]))
-    (outside / ".old.partial").mkdir()
-    (outside / ".old.partial" / "events.jsonl").write_text(MARK)
-    (inside / "data" / "good.json").write_text(json.dumps([{"instruction": "a", "output": "b"}]))
-    (inside / "data" / "link.json").symlink_to(outside / "secret.json")
-    (inside / "models" / "link").symlink_to(outside / "model")
-    (inside / "link").symlink_to(outside)
-    (inside / "runs" / "linked").symlink_to(outside)
-    (inside / "runs" / "_settings" / "linked.yaml").symlink_to(outside / "secret.txt")
-    log, stderr = base / "audit.jsonl", base / "stderr"
-    argv = [sys.executable, "-m", "tests.faults.audited_page", str(log), "--port", "0", "--runs-dir", "runs",
-            "--data-dir", "data", "--model", "models/tiny"]  # fmt: skip
-    environment = {**os.environ, "TUNEDESK_TOKEN": TOKEN, "PYTHONPATH": str(ROOT), "HF_HOME": str(inside / "hub"),
-                   "MODELSCOPE_CACHE": str(inside / "hub"), "GRADIO_TEMP_DIR": str(inside / "temporary"),
-                   "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(elsewhere)}  # fmt: skip
-    with stderr.open("wb") as errors:
-        process = subprocess.Popen(argv, cwd=inside, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-    assert process.stdout is not None
-    resource.prlimit(process.pid, resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    watchdog = threading.Timer(START_TIMEOUT_S, process.kill)
-    watchdog.start()
-    address = next((found for line in process.stdout if (found := re.search(r"http://[^?\s]+", line))), None)
-    watchdog.cancel()
-    assert address is not None, stderr.read_text()
-    # The server closes what was idle for 5 s, which must not happen to a request just sent.
-    idle = httpx.Limits(keepalive_expiry=1)
-    head = {"authorization": f"Bearer {TOKEN}"}
-    with httpx.Client(base_url=address.group(), headers=head, timeout=60, limits=idle) as client:
-        page = Hostile(client, log, inside, outside, stderr)
-        page.look()
+    with attacked_page(tmp_path_factory.mktemp("hostile")) as page:
         yield page
-    process.send_signal(signal.SIGTERM)
-    process.wait(20)
 
 
 # What Gradio says of a value that a list does not have: no browser sends one.
@@ -179,13 +65,15 @@ texts = st.one_of(
     st.sampled_from(PATHS), st.sampled_from(WORDS), st.sampled_from(JSONS), st.text(max_size=40),
     st.sampled_from(PATHS).flatmap(lambda start: st.text("./\\~-a\0é", max_size=12).map(lambda end: start + end)),
 )  # fmt: skip
-odd = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6,
-)  # fmt: skip
 files = st.sampled_from(PATHS).map(
     lambda path: {"path": path, "url": f"http://127.0.0.1:1/{path}", "meta": {"_type": "gradio.FileData"}}
 )
+odd = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts | files,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6,
+)  # fmt: skip
+# How the JSON of an event is written: as it should be, and as the library reads it as well.
+encodings = st.sampled_from(["", "", "", "utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
 messages = st.builds(lambda role, content: [{"role": role, "content": content}],
                      st.sampled_from(["user", "assistant", "system", "observation", "x"]), texts | files)  # fmt: skip
 
@@ -243,20 +131,25 @@ def check_answer(said: str, sent: Any) -> None:
 # ---- the tests ----
 
 
-def test_no_value_in_any_field_of_any_handler_leads_outside(hostile: Hostile) -> None:
-    before, raw = snapshot(hostile.outside), set()
+def test_no_value_in_any_field_of_any_handler_leads_outside(hostile: Hostile, figure: Callable[[str], None]) -> None:
+    before, raw, sent = snapshot(hostile.outside), set(), Counter[str]()
 
     @examples(40, 400)
     @given(st.data())
     def attack(data: st.DataObject) -> None:
         handler, values = data.draw(attacks(hostile))
-        said = hostile.send(handler, values)
-        check_answer(said, (handler["api_name"], values))
+        encoding = data.draw(encodings)
+        said = hostile.send(handler, values, encoding=encoding)
+        sent[handler["api_name"]] += 1
+        check_answer(said, (handler["api_name"], values, encoding))
         if '"error":"' in said and CHOICES not in said:
             raw.add((handler["api_name"], said[:200], repr(values)[:200]))
-        assert hostile.wrong() == [], (handler["api_name"], values)
+        assert hostile.wrong() == [], (handler["api_name"], values, encoding)
 
     attack()
+    figure(
+        f"{sent.total()} events with hostile values to {len(sent)} handlers: no traceback, nothing outside, no process"
+    )
     assert snapshot(hostile.outside) == before
     assert not list(hostile.inside.rglob("pwned"))
     assert not raw, "handlers' own errors, of which the page shows the words as they are:\n" + "\n".join(map(str, raw))
@@ -279,13 +172,14 @@ hostile_yaml = st.one_of(
 )  # fmt: skip
 
 
-def test_no_settings_file_leads_outside(hostile: Hostile) -> None:
+def test_no_settings_file_leads_outside(hostile: Hostile, figure: Callable[[str], None]) -> None:
     load = next(one for one in hostile.handlers if one["api_name"] == "_on_load" and len(one["inputs"]) == 1)
-    file = hostile.inside / "runs" / "_settings" / "sent.yaml"
+    file, tried = hostile.inside / "runs" / "_settings" / "sent.yaml", list[str]()
 
     @examples(12, 80)
     @given(hostile_yaml)
     def attack(text: str) -> None:
+        tried.append(text)
         file.write_bytes(text.encode("utf-8", "replace"))
         said = hostile.send(load, ["sent.yaml"])
         check_answer(said, text)
@@ -295,6 +189,7 @@ def test_no_settings_file_leads_outside(hostile: Hostile) -> None:
 
     attack()
     assert not list(hostile.inside.rglob("pwned"))
+    figure(f"{len(tried)} hostile settings files: no traceback, nothing outside, no process")
 
 
 entries = st.fixed_dictionaries(
@@ -309,9 +204,9 @@ rows = st.lists(st.one_of(
 ), max_size=3)  # fmt: skip
 
 
-def test_no_dataset_leads_outside(hostile: Hostile) -> None:
+def test_no_dataset_leads_outside(hostile: Hostile, figure: Callable[[str], None]) -> None:
     show = next(one for one in hostile.handlers if one["api_name"] == "_open" and len(one["inputs"]) == 2)
-    data = hostile.inside / "sent"
+    data, tried = hostile.inside / "sent", list[str]()
     data.mkdir()
 
     @examples(12, 80)
@@ -322,15 +217,17 @@ def test_no_dataset_leads_outside(hostile: Hostile) -> None:
         (data / "dataset_info.json").write_text(json.dumps({name: entry}))
         if not (data / "link.json").is_symlink():
             (data / "link.json").symlink_to(hostile.outside / "secret.json")
+        tried.append(name)
         said = hostile.send(show, ["sent", [name]])
         check_answer(said, (entry, name))
         assert '"error":"' not in said, (entry, name, found, said[:300])
         assert hostile.wrong() == [], (entry, name)
 
     attack()
+    figure(f"{len(tried)} hostile dataset_info.json and rows: no traceback, nothing outside")
 
 
-def test_no_request_gets_in_or_past_what_the_page_needs(hostile: Hostile) -> None:
+def test_no_request_gets_in_or_past_what_the_page_needs(hostile: Hostile, figure: Callable[[str], None]) -> None:
     """Without the token 401 whatever is asked; with it 404 for uploads, files, proxies and all that is not needed."""
     base = str(hostile.client.base_url)
     names = st.sampled_from(["zh/", "zh/gradio_api/upload", "zh/gradio_api/file=/etc/passwd", "zh/gradio_api/file/etc/passwd",
@@ -345,8 +242,16 @@ def test_no_request_gets_in_or_past_what_the_page_needs(hostile: Hostile) -> Non
                          "accept-language", "content-type", "x-forwarded-proto", "authorization", "x-gradio-server"]),
         st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60).map(str.strip), max_size=3)  # fmt: skip
     bodies = st.binary(max_size=200) | st.sampled_from(
-        [b"[" * 50000, b"{}", b'{"fn_index": -1, "data": []}', b"\xff\xfe"]
+        [
+            b"[" * 50000,
+            b"{}",
+            b'{"fn_index": -1, "data": []}',
+            b"\xff\xfe",
+            '{"data": ["x"]}'.encode("utf-16"),
+            b'["\xed\xa0\x80"]',
+        ]
     )
+    sent = Counter[bool]()
 
     @examples(30, 250)
     @given(
@@ -362,6 +267,7 @@ def test_no_request_gets_in_or_past_what_the_page_needs(hostile: Hostile) -> Non
             head["authorization"] = f"Bearer {TOKEN}"
             head.pop("origin", None)
         answer = httpx.request(method, base + path, headers=head, content=body, timeout=30)
+        sent[known] += 1
         check_answer(answer.text, (method, path, head))
         assert answer.status_code in ((200, 204, 303, 304, 307, 400, 404, 405, 416, 422) if known else (401, 403)), (
             method, path, head, answer.status_code, answer.text[:300])  # fmt: skip
@@ -370,9 +276,47 @@ def test_no_request_gets_in_or_past_what_the_page_needs(hostile: Hostile) -> Non
         assert hostile.wrong() == [], (method, path, head)
 
     attack()
-    upload = hostile.client.post("zh/gradio_api/upload", files={"files": ("../../x.py", b"x" * 1000)})
-    assert upload.status_code == 404
-    assert not list(hostile.inside.rglob("x.py"))
+    figure(
+        f"{sent[False]} hostile requests without the token: 401 or 403; {sent[True]} with it: no traceback, nothing outside"
+    )
+
+
+UPLOADS = {"../../x.py": b"x", "x.zip": b"PK\x05\x06" + bytes(18), "/etc/cron.d/x": b"x", "x.html": b"<script>alert(1)</script>",
+           "a\0b": b"x", "x" * 300: b"x", "x.tar.gz": b"\x1f\x8b", "large": bytes(2**20)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "path", ["upload", "upload/", "upload?upload_id=x", "upload_progress", "component_server", "call/upload"]
+)
+def test_what_is_uploaded_is_taken_nowhere(hostile: Hostile, path: str) -> None:
+    """The page has nothing to upload to: of whatever name, type and size."""
+    before = set(hostile.inside.rglob("*"))
+    for name, data in UPLOADS.items():
+        answer = hostile.client.post(f"zh/gradio_api/{path}", files={"files": (name, data)})
+        assert answer.status_code == 404, (path, name)
+    assert set(hostile.inside.rglob("*")) == before
+    assert hostile.wrong() == []
+
+
+@pytest.mark.skipif(not ALL, reason="make faults: tests/app/test_routes.py asks the same of the application in memory")
+def test_every_route_of_the_running_page_is_401_without_the_token(
+    hostile: Hostile, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.arguments import page_parser
+    from app.server import create_app
+    from tests.app.test_routes import METHODS, filled, paths
+
+    monkeypatch.chdir(hostile.inside)
+    app: Any = create_app(page_parser().parse_args(FLAGS), TOKEN)
+    while hasattr(app, "_app"):
+        app = app._app
+    routes = sorted(set(paths(app.routes)))
+    assert len(routes) > 100
+    with httpx.Client(base_url=hostile.client.base_url, timeout=30) as stranger:
+        wrong = [(method, path) for path in routes for method in METHODS
+                 if stranger.request(method, filled(path)).status_code != 401]  # fmt: skip
+    assert wrong == []
+    figure(f"{len(routes)} routes with {len(METHODS)} methods each, without the token: every one 401")
 
 
 def test_what_is_secret_is_written_nowhere(hostile: Hostile) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.05):
             try:
                 if runs.find(self._folder.parent):
                     run = runs.read(self._folder)
@@ -95,6 +95,7 @@ def test_a_trainer_killed_at_random_moments_loses_nothing(
     model: Path,
     data: Path,
     tmp_path: Path,
+    figure: Callable[[str], None],
 ) -> None:
     draw, (undisturbed, seconds) = random.Random(20), whole
     killed, number = 0, 0
@@ -121,7 +122,9 @@ def test_a_trainer_killed_at_random_moments_loses_nothing(
         name = "adapter_model.safetensors"
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
         number += 1
-    print(f"{killed} kills in {number} runs")
+    figure(
+        f"trainer: {killed} times kill -9 in {number} runs: 0 lost, 0 wrong states, losses and weights as undisturbed"
+    )
 
 
 # ---- one of several processes ----
@@ -138,6 +141,7 @@ def test_a_rank_killed_at_random_moments_ends_the_run_by_name_and_loses_nothing(
     model: Path,
     data: Path,
     tmp_path: Path,
+    figure: Callable[[str], None],
 ) -> None:
     draw, undisturbed = random.Random(21), tmp_path / "whole" / "run"
     began = time.monotonic()
@@ -169,6 +173,7 @@ def test_a_rank_killed_at_random_moments_ends_the_run_by_name_and_loses_nothing(
     assert told(folder) == told(undisturbed)
     name = "adapter_model.safetensors"
     assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
+    figure(f"rank: one of two, {killed} times kill -9: 0 runs lost, 0 wrong states, losses and weights as undisturbed")
 
 
 def ranks_of(launcher: "subprocess.Popen[bytes]") -> list[psutil.Process]:
@@ -191,7 +196,9 @@ def ranks_of(launcher: "subprocess.Popen[bytes]") -> list[psutil.Process]:
 @pytest.mark.skipif(
     not ALL, reason="make faults: half a minute; tests/app/test_chat_client.py kills the real process once"
 )
-def test_a_chat_process_killed_at_random_moments_is_told_and_loads_again(tmp_path: Path) -> None:
+def test_a_chat_process_killed_at_random_moments_is_told_and_loads_again(
+    tmp_path: Path, figure: Callable[[str], None]
+) -> None:
     draw, folder = random.Random(22), build_tiny_model(tmp_path / "model", layers=8, max_positions=4096)
     chat = ChatProcess(tmp_path / "chat.log")
     how: dict[str, Any] = {"temperature": 0, "max_new_tokens": 200}
@@ -225,5 +232,6 @@ def test_a_chat_process_killed_at_random_moments_is_told_and_loads_again(tmp_pat
             assert not psutil.pid_exists(pid)
         chat.load(folder)
         assert answer(chat, "你好", **how)[0] == right
+        figure(f"chat: {MOMENTS} times kill -9: told each time, then the same answer")
     finally:
         chat.unload()

@@ -10,7 +10,7 @@ import pytest
 
 from app import runs
 from tests.conftest import Server
-from tests.faults.conftest import SLOW_MOMENTS
+from tests.faults.conftest import ALL, SLOW_MOMENTS
 from tests.faults.tab import Tab
 from tests.faults.test_killed import Watcher
 from tests.trainer.test_train import ONE_THREAD, data, model
@@ -22,6 +22,8 @@ __all__ = ["data", "model"]  # fixtures
 
 # So many times the page is killed within one run.
 KILLS_OF_A_RUN = 5
+# So long after it has begun, or after the last kill, at most.
+LATEST_S = 6 if ALL else 2
 SETTINGS = {"num_train_epochs": "100000", "logging_steps": "5", "save_steps": "200", "learning_rate": "1e-4"}
 
 
@@ -43,7 +45,12 @@ def steps(folder: Path) -> list[int]:
 
 
 def test_a_page_killed_at_random_moments_leaves_its_runs_alone_and_the_next_one_finds_them(
-    serve: Callable[..., Server], model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Server],
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    figure: Callable[[str], None],
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", ONE_THREAD["OMP_NUM_THREADS"])
     draw, runs_dir = random.Random(23), tmp_path / "runs"
@@ -57,12 +64,13 @@ def test_a_page_killed_at_random_moments_leaves_its_runs_alone_and_the_next_one_
     while killed < SLOW_MOMENTS:
         name = f"run {number} ;$(touch here) '引号' 😀"
         kills = min(KILLS_OF_A_RUN, SLOW_MOMENTS - killed)
-        page = survives(runs_dir / name, page, new_page, [draw.uniform(0, 6) for _ in range(kills)])
+        page = survives(runs_dir / name, page, new_page, [draw.uniform(0, LATEST_S) for _ in range(kills)])
         number, killed = number + 1, killed + kills
     assert {path.name for path in runs.find(runs_dir)} == {
         f"run {one} ;$(touch here) '引号' 😀" for one in range(number)
     }
     assert not list(tmp_path.rglob("here"))
+    figure(f"page: {killed} times kill -9 in {number} runs: 0 lost, 0 wrong states, each curve whole")
 
 
 Page = tuple[Server, Tab]

@@ -89,6 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_tiny_model(root / "with-tools", layers=4, max_positions=4096, chat_template=WITH_TOOLS)
     build_tiny_adapter(root / "adapter-of-wide", root / "wide")
     build_tiny_model(root / "mute", chat_template=None)
+    build_tiny_model(root / "short", max_positions=48)
     return root
 
 
@@ -324,6 +325,14 @@ def test_a_bad_request_is_a_problem_and_the_model_stays(
     assert process.ask(generate(max_new_tokens=3))["event"] == "done"
 
 
+def test_half_of_an_emoji_is_read_as_a_question_mark(process: Process, folder: Path) -> None:
+    process.ask(load(folder))
+    assert process.ask(generate("\ud83d hi"))["event"] == "done"
+    cut = process.text()
+    process.ask(generate("? hi"))
+    assert process.text() == cut
+
+
 def test_bad_loads_name_what_is_wrong(process: Process, folder: Path) -> None:
     assert process.ask(load(folder, model="mute"))["code"] == "template_missing"
     assert process.ask(load(folder, template="nonsense"))["code"] == "setting_choice"
@@ -351,14 +360,17 @@ def test_the_terminal_prints_the_reply_alone(process: Process, folder: Path) -> 
     assert result.stderr == ""
 
 
-def test_the_terminal_converses_until_the_end_of_input(folder: Path) -> None:
-    lines = "你好\n\n/clear\n你好\n/exit\nnever\n"
-    result = terminal("--model", str(folder / "model"), "--temperature", "0", "--max-new-tokens", "8", input=lines)
+def test_the_terminal_converses_until_the_end_of_input_and_says_when_the_context_is_full(folder: Path) -> None:
+    lines = "你好\n\n你好\n/clear\n你好\n/exit\nnever\n"
+    result = terminal("--model", str(folder / "short"), "--temperature", "0", input=lines)
     assert result.returncode == 0
-    assert "Traceback" not in result.stderr
     half = result.stdout[: len(result.stdout) // 2]
     assert half
     assert result.stdout == half * 2
+    hint, full, too_long, cleared, again = result.stderr.strip().splitlines()
+    assert "/exit" in hint
+    assert full == again == "The model's context is full. /clear forgets the conversation."
+    assert ("the model takes 48" in too_long, cleared) == (True, "Forgotten.")
 
 
 @pytest.mark.parametrize(

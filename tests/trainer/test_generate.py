@@ -271,6 +271,13 @@ def test_the_loop_leaves_no_inference_mode_behind_while_suspended(request: Any, 
     running.close()
 
 
+def test_a_number_that_is_too_large_is_told_the_upper_end() -> None:
+    with pytest.raises(Problem, match=f"to {2**63 - 1}"):
+        sampling.parse({"seed": 2**64})
+    with pytest.raises(Problem, match="at least -1"):
+        sampling.parse({"seed": -2})
+
+
 @pytest.mark.parametrize(
     ("values", "code"),
     [({"temperature": -1}, "setting_range"), ({"top_p": 1.5}, "setting_range"), ({"max_new_tokens": 0}, "setting_range"),

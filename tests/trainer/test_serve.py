@@ -74,7 +74,8 @@ def running(folder: Path) -> Iterator[Running]:
     assert url is not None
     assert key is not None
     yield Running(process, url.group(), key.group(1), folder)
-    process.send_signal(signal.SIGTERM)
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
 
 
@@ -248,20 +249,6 @@ def test_tools_for_a_template_without_them_are_refused(running: Running) -> None
 
 
 @pytest.mark.slow
-def test_it_ends_while_a_reply_is_written(folder: Path) -> None:
-    process = start("--model", str(folder / "tiny-base"), TUNEDESK_API_KEY=" from-the-environment\n")
-    text = printed(process)
-    assert "API key" not in text
-    assert "from-the-environment" not in text
-    url = re.search(r"http://\S+/v1", text)
-    assert url is not None
-    stream = ask(Running(process, url.group(), "from-the-environment", folder).client(), stream=True, **LONG)
-    next(iter(stream))
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
-
-
-@pytest.mark.slow
 def test_ctrl_c_ends_it_while_it_loads(folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "serve", "--port", "0", "--model", str(folder / "tiny-base")],
@@ -311,15 +298,36 @@ def test_what_is_wrong_is_said_in_one_sentence(
 
 
 @pytest.mark.slow
-def test_an_adapter_that_does_not_fit_is_said_before_it_serves(folder: Path) -> None:
+def test_an_adapter_that_does_not_fit_is_said_before_it_serves(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from trainer.serve_terminal import run_serve
+
     wide = build_tiny_model(folder / "wide", hidden_size=128)
     adapter = build_tiny_adapter(folder / "adapter-of-wide", wide)
-    argv = [sys.executable, "-m", "app", "serve", "--port", "0", "--model", str(folder / "tiny-base")]
-    done = subprocess.run([*argv, "--adapter", f"w={adapter}"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert str(adapter) in done.stderr
+    before = signal.getsignal(signal.SIGTERM)
+    code = run_serve(["--port", "0", "--model", str(folder / "tiny-base"), "--adapter", f"w={adapter}"])
+    signal.signal(signal.SIGTERM, before)
+    output = capfd.readouterr()
+    assert (code, output.out) == (2, "")
+    assert str(adapter) in output.err
 
 
 def test_the_command_and_the_server_need_no_torch_until_the_model() -> None:
     code = "import sys, trainer.serve, trainer.serve_terminal; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_key_from_the_environment_is_taken_without_the_space_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainer.serve_terminal import KEY_VARIABLE, given_key, parser
+
+    monkeypatch.setenv(KEY_VARIABLE, " from-the-environment\n")
+    assert given_key(parser("en").parse_args([])) == "from-the-environment"
+    assert given_key(parser("en").parse_args(["--api-key", "nearer"])) == "nearer"
+
+
+# The last one: it ends the server that the others ask.
+@pytest.mark.slow
+def test_it_ends_while_a_reply_is_written(running: Running) -> None:
+    stream = ask(running.client(), stream=True, **LONG)
+    next(iter(stream))
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(10) == 0

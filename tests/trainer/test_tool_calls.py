@@ -63,6 +63,12 @@ def test_a_tool_list_is_taken_with_and_without_its_wrapping_and_with_what_may_be
         {"type": "function", "function": {"name": "x", "description": "", "parameters": {"type": "object", "properties": {}}}}
     ]  # fmt: skip
     assert parse_tools(" \n") is None
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000, '{"a":' * 100_000, "[" + "9" * 5000 + "]"])
+def test_tools_that_no_reader_of_json_can_take_are_refused_in_words(text: str) -> None:
+    with pytest.raises(Problem):
+        parse_tools(text)
     assert parse_tools("[]") is None
 
 

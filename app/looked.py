@@ -1,0 +1,44 @@
+"""What app/look.py is asked with: the settings that tokens depend on, and the state of the files that are read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.form import typed as meant
+from app.look import Values
+from app.models import as_chosen
+from app.roots import Roots
+from trainer.dataset_files import INFO, find_source
+from trainer.prepare import absolute
+from trainer.settings import TrainSettings, parse
+
+# Of a setting that this version does not know nothing can be asked.
+LOOKED = [key for key in ("model_name_or_path", "adapter_name_or_path", "template", "stage", "dataset_dir", "cutoff_len",
+                          "train_on_prompt", "mask_history", "skip_bad_rows", "placeholders", "literal_placeholders")
+          if key in TrainSettings.model_fields]  # fmt: skip
+# They change what is trained on, but nothing that is looked at.
+UNSEEN = {"adapter_name_or_path", "skip_bad_rows"}
+
+
+def looked_at(typed: Mapping[str, Any], roots: Roots) -> Values:
+    """The settings of `typed`, form values by key, as trainer.look takes them. Raises Problem or Problems."""
+    roots.check_typed(typed)
+    given = {key: meant(typed[key]) if typed[key] is not None else "" for key in LOOKED if key in typed}
+    settings = absolute(parse(given))
+    values = settings.model_dump(mode="json", include=set(LOOKED) - UNSEEN)
+    values["model_name_or_path"] = as_chosen(settings.model_name_or_path, settings.adapter_name_or_path or "")[0]
+    return values | {"trust_remote_code": roots.trust_remote_code}
+
+
+def state_of(folder: Path, name: str) -> str:
+    """Changes with the files of the dataset `name` in `folder`. Raises Problem for a dataset that is not there."""
+    source = find_source(folder, name)
+    return repr([_state(path) for path in (folder / INFO, source.path)])
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size

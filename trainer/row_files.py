@@ -1,0 +1,175 @@
+"""A dataset's files as one row after the other, from any row on, in bounded memory.
+
+Light: no torch. What a row means is the business of layouts and records.
+"""
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from trainer import json_rows, table_rows
+from trainer.dataset_files import Source, format_of
+from trainer.json_rows import Item
+from trainer.text_files import Fault as Fault
+from trainer.text_files import told
+
+_READERS: dict[str, Callable[..., Iterator[Item]]] = {
+    ".json": json_rows.rows,
+    ".jsonl": json_rows.rows,
+    ".csv": table_rows.delimited_rows,
+    ".tsv": table_rows.delimited_rows,
+    ".txt": table_rows.text_rows,
+    ".parquet": table_rows.parquet_rows,
+    ".arrow": table_rows.arrow_rows,
+}
+# Rows between two places that are kept, and datasets whose places are.
+_STRIDE, _MOST_KEPT = 256, 8
+# Up to here rows are counted at once when a page is turned.
+_COUNTED_BYTES = 16 * 2**20
+
+
+class Place(NamedTuple):
+    """Behind the row `rows` of a dataset: in which file, and where there."""
+
+    rows: int = 0
+    file: int = 0
+    offset: int = 0
+    line: int = 0
+
+
+def read(source: Source, place: Place = Place(), skim: bool = False) -> Iterator[tuple[Any, Place]]:
+    """The rows behind `place`, each with the place behind it; a row that cannot be read is a Fault. Raises Problem.
+
+    `skim`: they are wanted for their places alone, and may be None.
+    """
+    rows, offset, line = place.rows, place.offset, place.line
+    for index in range(place.file, len(source.files)):
+        path = source.files[index]
+        with told(source.name, path):
+            for value, behind, number in _READERS[format_of(path)](path, offset, line, skim):
+                rows += 1
+                yield value, Place(rows, index, behind, number)
+        offset = line = 0
+
+
+class _Places:
+    """Where every so many rows of a dataset begin, as far as it was read; `total` once its end was."""
+
+    def __init__(self) -> None:
+        self.known = [Place()]
+        self.total: int | None = None
+
+    def before(self, row: int) -> Place:
+        """The last known place with at most `row` rows before it."""
+        return self.known[bisect_right(self.known, (row, 2**60)) - 1]
+
+    def note(self, place: Place) -> None:
+        if place.rows % _STRIDE == 0 and place.rows > self.known[-1].rows:
+            self.known.append(place)
+
+
+_kept: "OrderedDict[tuple[Any, ...], _Places]" = OrderedDict()
+_lock = threading.Lock()
+
+
+def _places(source: Source) -> _Places:
+    """What is known of `source`'s files as they are now."""
+    stats = []
+    for path in source.files:
+        with told(source.name, path):
+            stat = path.stat()
+            stats.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    with _lock:
+        found = _kept.setdefault(tuple(stats), _Places())
+        _kept.move_to_end(tuple(stats))
+        while len(_kept) > _MOST_KEPT:
+            _kept.popitem(last=False)
+    return found
+
+
+def page(source: Source, first: int, count: int) -> list[tuple[int, Any]]:
+    """(row number from 1, row) of `count` rows behind the first `first`. Raises Problem."""
+    places = _places(source)
+    found = []
+    for value, place in _from(source, places, first):
+        found.append((place.rows, value))
+        if len(found) == count:
+            break
+    return found
+
+
+def _from(source: Source, places: _Places, first: int) -> Iterator[tuple[Any, Place]]:
+    """The rows behind the first `first`. Notes the places that it passes."""
+    start = _jumped(source, places.before(first), first)
+    if start.rows + _STRIDE < first:
+        for _, start in read(source, start, skim=True):
+            _note(places, start)
+            if start.rows >= first:
+                break
+        else:
+            places.total = start.rows
+            return
+    place = start
+    for value, place in read(source, start):
+        _note(places, place)
+        if place.rows > first:
+            yield value, place
+    if place.rows >= first:
+        places.total = place.rows
+
+
+def _note(places: _Places, place: Place) -> None:
+    if place.rows % _STRIDE == 0:
+        with _lock:
+            places.note(place)
+
+
+def _jumped(source: Source, place: Place, first: int) -> Place:
+    """A later place that still has at most `first` rows before it, where files say how many rows they have."""
+    while place.file < len(source.files):
+        path = source.files[place.file]
+        with told(source.name, path):
+            count = table_rows.row_count(path)
+        if count is None:
+            return place
+        begun = place.rows - place.offset
+        if first < begun + count:
+            return Place(first, place.file, first - begun, first - begun)
+        if place.file + 1 == len(source.files):
+            return Place(begun + count, place.file, count, count)
+        place = Place(begun + count, place.file + 1)
+    return place
+
+
+def rows_from(source: Source, first: int = 0) -> Iterator[tuple[int, Any]]:
+    """(row number from 1, row) behind the first `first`, to the end."""
+    for value, place in _from(source, _places(source), first):
+        yield place.rows, value
+
+
+def known_total(source: Source) -> int | None:
+    """How many rows there are, where that is known, or told at once; else None until somebody has counted them."""
+    places = _places(source)
+    if places.total is None and (source.bytes() <= _COUNTED_BYTES or all(map(_counts_itself, source.files))):
+        count_rows(source)
+    return places.total
+
+
+def _counts_itself(path: Path) -> bool:
+    return format_of(path) == ".parquet"
+
+
+def count_rows(source: Source) -> int:
+    """How many rows there are, bad ones too; reads on from where it was read before. Raises Problem."""
+    places = _places(source)
+    if places.total is None:
+        place = places.known[-1]
+        if all(map(_counts_itself, source.files)):
+            place = _jumped(source, place, 2**60)
+        for _, place in read(source, place, skim=True):
+            _note(places, place)
+        places.total = place.rows
+    return places.total
