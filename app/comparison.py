@@ -48,7 +48,7 @@ def results(rows: Sequence[Row], text: Text) -> list[tuple[str, list[str]]]:
     """Label and values, a run each, of what came out."""
     return [
         (text("runs.column.state"), [state_words(row, text) for row in rows]),
-        (text("runs.column.steps"), [f"{row.step}/{row.total_steps}" for row in rows]),
+        (text("runs.column.steps"), [steps_words(row) for row in rows]),
         (text("runs.column.loss"), [monitor.number(row.loss) for row in rows]),
         (text("runs.column.best"), [best_words(row) for row in rows]),
         (text("runs.column.duration"), [monitor.duration(row.seconds) for row in rows]),
@@ -58,7 +58,13 @@ def results(rows: Sequence[Row], text: Text) -> list[tuple[str, list[str]]]:
 def state_words(row: Row, text: Text) -> str:
     if row.alive:
         return monitor.stage_words(row.stage, text)
+    if row.status == "elsewhere":
+        return text("runs.elsewhere", stage=monitor.stage_words(row.stage, text), host=row.host)
     return text(f"status.{row.status}")
+
+
+def steps_words(row: Row) -> str:
+    return f"{row.step}/{row.total_steps}" if row.total_steps else "–"
 
 
 def best_words(row: Row) -> str:
@@ -76,8 +82,11 @@ def table(folders: Sequence[Path], rows: Sequence[Row], text: Text) -> str:
     body = "".join(_line(label, values) for label, values in results(rows, text))
     body += f'<tr><th colspan="{len(folders) + 1}" class="td-part">{escape(text("runs.differing"))}</th></tr>'
     body += "".join(_line(label, values) for label, values in differences)
-    if not differences:
-        body += f'<tr><td colspan="{len(folders) + 1}">{escape(text("runs.same"))}</td></tr>'
+    unread = [folder.name for folder in folders if _settings(folder) is None]
+    notes = [text("runs.unread", names=", ".join(unread))] if unread else []
+    if not differences and len(folders) - len(unread) >= LEAST:
+        notes.append(text("runs.same"))
+    body += "".join(f'<tr><td colspan="{len(folders) + 1}">{escape(note)}</td></tr>' for note in notes)
     return (f'<div class="td-compare"><table><thead><tr><td></td>{names}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>")  # fmt: skip
 

@@ -9,7 +9,7 @@ import yaml
 from app import form, runs
 from trainer import run_folder
 from trainer.plain_file import read_plain
-from trainer.problems import Problem, Problems
+from trainer.problems import LANGUAGES, Problem, Problems
 from trainer.settings import TrainSettings, default_text, parse
 from trainer.settings_file import read_yaml
 
@@ -41,7 +41,14 @@ def settings_of(folder: Path) -> tuple[TrainSettings, dict[str, Any]]:
         settings = parse(read_yaml(path))
         return settings, yaml.load(read_plain(path), Loader=yaml.BaseLoader)  # noqa: S506  # makes text of everything, objects of nothing
     except (Problem, Problems, OSError, ValueError) as error:
-        raise Problem("run_settings_broken", name=folder.name, detail=str(error).splitlines()[0][:200]) from None
+        raise Problem("run_settings_broken", name=folder.name, detail=_detail(error)) from None
+
+
+def _detail(error: Exception) -> dict[str, str]:
+    """What is wrong, by language, in a line."""
+    first = error.problems[0] if isinstance(error, Problems) else error
+    said = {one: first.sentence(one) if isinstance(first, Problem) else str(first) for one in LANGUAGES}
+    return {one: words.splitlines()[0][:200] for one, words in said.items()}
 
 
 def _result(folder: Path) -> Path | None:

@@ -16,7 +16,7 @@ from app import dataset_view, form
 from app.dataset_words import check_html
 from app.fragments import notice_html
 from app.look import Answer, Values
-from app.looked import LOOKED, looked_at, state_of
+from app.looked import LOOKED, checked, looked_at, state_of
 from app.page import Page
 from app.problem_words import refused_html
 from app.theme import ASSETS
@@ -29,7 +29,7 @@ PAGE_SIZE = 4
 POLL_S = 0.5
 VIEWS = ("conversation", "tokens", "raw")
 # Controls of the form that stand in the panel once more: what is changed here is changed there.
-MIRRORED = [key for key in ("template", "cutoff_len", "train_on_prompt", "mask_history", "skip_bad_rows") if key in LOOKED]
+MIRRORED = ("template", "cutoff_len", "train_on_prompt", "mask_history", "skip_bad_rows")
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,14 @@ class DatasetPreview:
         self.dataset.input(lambda name, _, *rest: self._show(name, "1", *rest), inputs, shown, **QUIET)
         gr.on([self.page.submit, self.page.blur, self.view.input], self._show, inputs, shown, **QUIET)
         for turn, by in ((self.previous, -1), (self.next, 1)):
-            turn.click(lambda name, page, *rest, by=by: self._show(name, _number(page) + by, *rest), inputs, shown, **QUIET)
+            turn.click(
+                lambda name, page, *rest, by=by: self._show(name, _number(page) + by, *rest), inputs, shown, **QUIET
+            )
         self.stop.click(lambda *values: self._steer(self._look.stop, *values), inputs, shown, **QUIET)
         self.again.click(lambda *values: self._steer(self._look.again, *values), inputs, shown, **QUIET)
-        self.close.click(lambda: [gr.update(visible=False), gr.Timer(active=False)], None, [self.panel, self.timer], **QUIET)
+        self.close.click(
+            lambda: [gr.update(visible=False), gr.Timer(active=False)], None, [self.panel, self.timer], **QUIET
+        )
 
     # ---- handlers ----
 
@@ -167,8 +171,9 @@ class DatasetPreview:
         settings, check, stats = None, Answer("failed"), ""
         try:
             settings = looked_at(asked.typed, self._page.roots)
-            check = self._look.check(settings, asked.name, state)
-            stats = check_html(check, settings["cutoff_len"], bool(asked.typed.get("skip_bad_rows")), self._text)
+            check, tokenless = checked(self._look, settings, asked.name, state)
+            skipping = bool(asked.typed["skip_bad_rows"])
+            stats = check_html(check, tokenless, settings["cutoff_len"], skipping, self._text)
         except (Problem, Problems) as error:
             stats = refused_html(error, self._text)
         rows = check.values.get("rows") if check.state == "done" else None
@@ -187,7 +192,7 @@ class DatasetPreview:
             gr.Timer(active=samples.pending or not (settings is None or check.ended)),
         ]
         now = [hash(repr(value)) for value in values[:4]]
-        same = [one == told for one, told in zip(now, seen or [None] * len(now), strict=True)]
+        same = [one == told for one, told in zip(now, seen or [0] * len(now), strict=True)]
         return [*(gr.skip() if known else value for value, known in zip(values, same, strict=False)), *values[4:], now]
 
     def _rows(self, folder: Path, asked: Asked, state: str, rows: int | None) -> Samples:

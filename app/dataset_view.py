@@ -9,22 +9,26 @@ from html import escape
 from typing import Any
 
 from app.text import Text
+from trainer.records import BadRow, Record
 
 # Of one message, of one sample's tokens, of one raw row: what a browser can show without waiting.
 MOST_CHARACTERS = 20_000
 MOST_TOKENS = 2000
 
 Message = Mapping[str, Any]
+Row = Record | BadRow
 
 
-def conversations_html(rows: Sequence[Any], text: Text) -> str:
+def conversations_html(rows: Sequence[Row], text: Text) -> str:
     """Records and bad rows of trainer.records, one below the other."""
     return "".join(_sample(row, _conversation(row, text), text) for row in rows)
 
 
-def raw_rows_html(rows: Sequence[Any], text: Text) -> str:
+def raw_rows_html(rows: Sequence[Row], text: Text) -> str:
     """The rows as their files have them."""
-    return "".join(_sample(row, f'<pre class="td-row">{_limited(_as_json(_raw(row)), text)}</pre>', text) for row in rows)
+    return "".join(
+        _sample(row, f'<pre class="td-row">{_limited(_as_json(_raw(row)), text)}</pre>', text) for row in rows
+    )
 
 
 def tokens_html(samples: Sequence[Mapping[str, Any]], text: Text) -> str:
@@ -39,13 +43,12 @@ def tokens_html(samples: Sequence[Mapping[str, Any]], text: Text) -> str:
 # ---- conversations ----
 
 
-def _sample(row: Any, body: str, text: Text) -> str:
+def _sample(row: Row, body: str, text: Text) -> str:
     return f"<h4>{escape(text('preview.sample', row=row.row))}</h4>{_bad(row, text)}{body}"
 
 
-def _bad(row: Any, text: Text) -> str:
-    reason = getattr(row, "reason", None)
-    return "" if reason is None else bad_row_html(reason, text)
+def _bad(row: Row, text: Text) -> str:
+    return bad_row_html(row.reason, text) if isinstance(row, BadRow) else ""
 
 
 def bad_row_html(reason: Mapping[str, str], text: Text) -> str:
@@ -53,26 +56,26 @@ def bad_row_html(reason: Mapping[str, str], text: Text) -> str:
     return f'<p class="td-bad-row">{escape(words)}</p>'
 
 
-def _raw(row: Any) -> Any:
-    return row.raw_excerpt if hasattr(row, "raw_excerpt") else row.raw
+def _raw(row: Row) -> Any:
+    return row.raw_excerpt if isinstance(row, BadRow) else row.raw
 
 
 def _as_json(raw: Any) -> str:
     return raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, indent=2, default=str)
 
 
-def _conversation(row: Any, text: Text) -> str:
-    if hasattr(row, "raw_excerpt"):
+def _conversation(row: Row, text: Text) -> str:
+    if isinstance(row, BadRow):
         return f'<pre class="td-row">{_limited(row.raw_excerpt, text)}</pre>'
     messages = list(row.messages)
-    rejected = list(getattr(row, "rejected", ()))
+    rejected = list(row.rejected)
     shared = messages[: -len(rejected)] if rejected else messages
-    turns = _tools(getattr(row, "tools", ()), text) + "".join(_turn(message, text) for message in shared)
+    turns = _tools(row.tools, text) + "".join(_turn(message, text) for message in shared)
     if rejected:
         turns += _pair(messages[len(shared) :], rejected, text)
-    if (desirable := getattr(row, "desirable", None)) is not None:
-        key = "preview.desirable" if desirable else "preview.undesirable"
-        turns += f'<p class="td-verdict" data-good="{str(desirable).lower()}">{escape(text(key))}</p>'
+    if row.desirable is not None:
+        key = "preview.desirable" if row.desirable else "preview.undesirable"
+        turns += f'<p class="td-verdict" data-good="{str(row.desirable).lower()}">{escape(text(key))}</p>'
     return (
         f'<article class="td-conversation">{turns}<details class="td-raw"><summary>{escape(text("preview.raw"))}</summary>'
         f"<pre>{_limited(_as_json(row.raw), text)}</pre></details></article>"
@@ -100,7 +103,9 @@ def _call(call: Mapping[str, Any], text: Text) -> str:
 def _tools(tools: Sequence[Any], text: Text) -> str:
     if not tools:
         return ""
-    names = [str((tool.get("function") or tool).get("name", "?")) if isinstance(tool, Mapping) else "?" for tool in tools]
+    names = [
+        str((tool.get("function") or tool).get("name", "?")) if isinstance(tool, Mapping) else "?" for tool in tools
+    ]
     title = escape(text("preview.tools", names=", ".join(names)))
     return f'<details class="td-raw"><summary>{title}</summary><pre>{_limited(_as_json(list(tools)), text)}</pre></details>'
 

@@ -10,13 +10,19 @@ from typing import Any
 from app import fragments
 from app.look import Answer
 from app.text import Text
+from trainer.problems import Problem
 
 HEIGHT = 64  # of the histogram, in units of its drawing
 BAR = 10
 
 
-def check_html(answer: Answer, cutoff_len: int, skipping: bool, text: Text) -> str:
-    """`skipping`: bad rows are skipped in training."""
+def check_html(answer: Answer, tokenless: Problem | None, cutoff_len: int, skipping: bool, text: Text) -> str:
+    """`tokenless`: why nothing is known of tokens. `skipping`: bad rows are skipped in training."""
+    why = fragments.problems_html("", [tokenless.sentence(text.language)]) if tokenless else ""
+    return why + _checked(answer, cutoff_len, skipping, text)
+
+
+def _checked(answer: Answer, cutoff_len: int, skipping: bool, text: Text) -> str:
     if answer.problem is not None:
         return fragments.problems_html("", [answer.problem.sentence(text.language)])
     if answer.state == "done":
@@ -37,18 +43,19 @@ def _progress(answer: Answer, text: Text) -> str:
 
 
 def _figures(found: Mapping[str, Any], text: Text) -> list[tuple[str, str]]:
+    """Those of tokens where there are any: without a model nothing is known of them."""
     samples, tokens = found["samples"], found["tokens"]
     about = "≈ " if found.get("sampled") else ""
-    figures = [
-        (text("check.samples"), f"{samples:,}"),
-        (text("check.tokens"), f"{about}{tokens:,}"),
-        (text("check.trained"), _share(found["trained_tokens"], tokens, about)),
-        (text("check.longest"), f"{found['longest']:,}"),
-        (text("check.truncated"), _share(found["truncated"], samples, about)),
-        (text("check.nothing_left"), f"{about * bool(found['nothing_left'])}{found['nothing_left']:,}"),
-        (text("check.duplicates"), f"{found['duplicates']:,}"),
-        (text("check.bad"), f"{found['bad']:,}"),
-    ]
+    figures = [(text("check.samples"), f"{samples:,}")]
+    if tokens is not None:
+        figures += [
+            (text("check.tokens"), f"{about}{tokens:,}"),
+            (text("check.trained"), _share(found["trained_tokens"], tokens, about)),
+            (text("check.longest"), f"{found['longest']:,}"),
+            (text("check.truncated"), _share(found["truncated"], samples, about)),
+            (text("check.nothing_left"), _share(found["nothing_left"], samples, about)),
+        ]
+    figures += [(text("check.duplicates"), f"{found['duplicates']:,}"), (text("check.bad"), f"{found['bad']:,}")]
     if mix := _mix(found.get("languages") or {}, text):
         figures.append((text("check.languages"), mix))
     return figures

@@ -1,12 +1,11 @@
-"""The page's own pieces of HTML: status, metrics, problems, log, conversation, command.
+"""The page's own pieces of HTML: status, metrics, problems, log, command.
 
 Light: text in, escaped HTML out; the style sheet gives them their looks.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.events import Outcome
 
@@ -65,22 +64,3 @@ def notice_html(text: str) -> str:
 def log_html(text: str) -> str:
     """The log in a box of its own, which stays at its end while lines come in (the style sheet turns it round)."""
     return f'<div class="td-log" tabindex="0"><pre>{escape(text)}</pre></div>'
-
-
-def conversation_html(
-    messages: Iterable[Mapping[str, str]], role_labels: Mapping[str, str], raw: Any, raw_label: str
-) -> str:
-    """A sample as a conversation, and the JSON it was read from (`raw`: text, or what json can write) folded below."""
-    turns = "".join(_turn(message["role"], message["content"], role_labels) for message in messages)
-    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, indent=2)
-    return (
-        f'<article class="td-conversation">{turns}<details class="td-raw"><summary>{escape(raw_label)}</summary>'
-        f"<pre>{escape(text)}</pre></details></article>"
-    )
-
-
-def _turn(role: str, content: str, role_labels: Mapping[str, str]) -> str:
-    return (
-        f'<div class="td-turn" data-role="{escape(role)}"><span class="td-role">{escape(role_labels.get(role, role))}'
-        f'</span><div class="td-text">{escape(content)}</div></div>'
-    )

@@ -28,6 +28,8 @@ STOPPING_S = 5.0
 # Nothing heard for so long: it hangs.
 SILENT_S = 300.0
 IDLE_S = 20.0
+# Times as long as its longest check took does it wait for another.
+WORTH = 10
 LOOK_S = 0.25
 MOST_KEPT = 48
 # A process that dies over a request is given it once more.
@@ -70,6 +72,8 @@ class Look:
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._worker: Worker | None = None
         self._used = 0.0
+        # What it has read it keeps: for other cutoffs a check need not be made again.
+        self._worth_s = 0.0
         self._numbers = 0
 
     @property
@@ -186,6 +190,7 @@ class Look:
                 task.answer = Answer("running", event)
             elif kind in ("page", "checked"):
                 task.answer = Answer("done", event)
+                self._worth_s = max(self._worth_s, WORTH * float(event.get("seconds") or 0))
             elif kind == "stopped":
                 task.answer = Answer("stopped", task.answer.values)
             elif kind == "problem":
@@ -196,7 +201,7 @@ class Look:
         with self._lock:
             if worker is not self._worker:
                 return
-            self._worker = None
+            self._worker, self._worth_s = None, 0.0
             told = why if why.code == "out_of_host_memory" else Problem(
                 "look_died", detail=why.values.get("detail") or why.values.get("signal", "?"), log=str(self._log)
             )  # fmt: skip
@@ -223,10 +228,10 @@ class Look:
                         self._stop(task)
                 hanging = any(now - task.heard > SILENT_S or (task.stopping and now - task.stopping > STOPPING_S)
                               for task in running)  # fmt: skip
-                idle = not running and now - self._used > self._idle_s
+                idle = not running and now - self._used > max(self._idle_s, self._worth_s)
                 self._advance()
                 if idle:
-                    self._worker = None
+                    self._worker, self._worth_s = None, 0.0
             if hanging:
                 worker.kill()
             if idle:

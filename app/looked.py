@@ -5,17 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from app.form import typed as meant
-from app.look import Values
+from app.look import Answer, Look, Values
 from app.models import as_chosen
 from app.roots import Roots
 from trainer.dataset_files import INFO, find_source
 from trainer.prepare import absolute
-from trainer.settings import TrainSettings, parse
+from trainer.problems import Problem
+from trainer.settings import parse
 
-# Of a setting that this version does not know nothing can be asked.
-LOOKED = [key for key in ("model_name_or_path", "adapter_name_or_path", "template", "stage", "dataset_dir", "cutoff_len",
-                          "train_on_prompt", "mask_history", "skip_bad_rows", "placeholders", "literal_placeholders")
-          if key in TrainSettings.model_fields]  # fmt: skip
+LOOKED = ("model_name_or_path", "adapter_name_or_path", "template", "stage", "dataset_dir", "cutoff_len", "train_on_prompt",
+          "mask_history", "skip_bad_rows", "placeholders", "literal_placeholders")  # fmt: skip
 # They change what is trained on, but nothing that is looked at.
 UNSEEN = {"adapter_name_or_path", "skip_bad_rows"}
 
@@ -30,10 +29,18 @@ def looked_at(typed: Mapping[str, Any], roots: Roots) -> Values:
     return values | {"trust_remote_code": roots.trust_remote_code}
 
 
+def checked(look: Look, settings: Values, name: str, state: str) -> tuple[Answer, Problem | None]:
+    """The check of a dataset; where the model cannot be used, that of its rows alone, and why."""
+    answer = look.check(settings, name, state)
+    if answer.problem is None or not settings["model_name_or_path"]:
+        return answer, None
+    return look.check(settings | {"model_name_or_path": "", "template": "auto"}, name, state), answer.problem
+
+
 def state_of(folder: Path, name: str) -> str:
     """Changes with the files of the dataset `name` in `folder`. Raises Problem for a dataset that is not there."""
     source = find_source(folder, name)
-    return repr([_state(path) for path in (folder / INFO, source.path)])
+    return repr([_state(path) for path in (folder / INFO, *source.files)])
 
 
 def _state(path: Path) -> tuple[int, int]:

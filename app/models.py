@@ -3,13 +3,15 @@
 import json
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from app import runs
-from app.roots import Roots, hub_caches, resolved
+from app.roots import Roots, resolved
 from app.text import Text
-from trainer import run_folder
-from trainer.model_folder import describe, recommended, resolve
+from trainer import models_here, run_folder
+from trainer.model_folder import recommended, resolve
+from trainer.models_here import Model
 from trainer.problems import Problem, Problems
 from trainer.settings import TEMPLATES_DIR, TrainSettings, as_text, parse
 from trainer.settings_file import read_yaml
@@ -18,26 +20,39 @@ from trainer.validation import best, holding
 Choice = tuple[str, str]
 
 
-def found(model: str, roots: Roots) -> list[Choice]:
-    """(name, path) of the models beside `model`, in ./models and in the hubs' caches, of those within `roots`."""
-    here = [Path(os.path.expanduser(model.strip())).absolute()] if model in roots else []
-    places = [*(path.parent for path in here), Path("models").absolute(), *hub_caches()]
-    folders = here
-    for place in places:
-        try:
-            inside = sorted(place.expanduser().iterdir()) if place in roots else []
-            folders += [path for path in inside if path.is_dir() and path.name[0] != "." and path in roots]
-        except OSError:
-            continue  # not there, or not ours to read
-    choices: dict[str, str] = {}
-    for folder in folders:
-        try:
-            name = describe(folder).name
-        except Problem:
-            continue  # not a model: most folders are none
-        if str(folder) not in choices.values():
-            choices[name if name not in choices else str(folder)] = str(folder)
-    return list(choices.items())
+def found(model: str, roots: Roots) -> dict[str, Model]:
+    """The models of this machine by name, `model` and those beside it first: all that lie within `roots`."""
+    here = [Path(os.path.expanduser(model.strip())).absolute()] if model.strip() and model in roots else []
+    named: dict[str, Model] = {}
+    for one in models_here.find(here, lambda path: path in roots):
+        named[one.name if one.name not in named else str(one.path)] = one
+    return named
+
+
+def name_of(model: str, found: Mapping[str, Model]) -> str | None:
+    """The name in `found` of what is typed as `model`; None when it is nobody's."""
+    wanted = _real(model)
+    return next((name for name, one in found.items() if _real(str(one.path)) == wanted), None)
+
+
+def described(name: str, model: Model, text: Text) -> str:
+    """How the list shows `model`: name, size on the disk, parameters, chat or base, and whether files are missing."""
+    parts = [name, size_words(model.size_bytes)]
+    if model.parameters:
+        parts.append(_count_words(model.parameters))
+    parts.append(text("model_name.chat" if model.chat else "model_name.base"))
+    if model.missing:
+        parts.append(text("model_name.incomplete", count=len(model.missing)))
+    return " · ".join(parts)
+
+
+def size_words(size: float) -> str:
+    """Bytes for people, in powers of ten as file managers and hubs count."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
+
+
+def _count_words(count: int) -> str:
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.3g}M" if count >= 1e6 else f"{count / 1e3:.3g}K"
 
 
 class Checkpoints:
@@ -118,8 +133,13 @@ def same(first: str, second: str) -> bool:
 
 
 def _real(model: str) -> str:
-    """A path by which the same folder is known however it was typed."""
-    return str(resolved(model) or "?")
+    """A path by which the same model is known however it was typed, also by another snapshot of a hub's cache."""
+    try:
+        folder = resolve(Path(os.path.expanduser(model.strip()))) if model.strip() else Path()
+    except (OSError, ValueError):  # no folder that anyone can open
+        folder = Path(model)
+    real = resolved(folder.parent.parent if folder.parent.name == "snapshots" else folder) if model.strip() else None
+    return str(real or "?")
 
 
 def as_chosen(model: str, checkpoint: str) -> tuple[str, str | None]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import fragments
+from app.run_death import ago
 from app.runs import Run
 from app.text import Text
 from trainer.problems import Problem, sentence
@@ -29,6 +30,12 @@ def status(run: Run | None, text: Text, now: float | None = None) -> str:
     if run.alive:
         words, fraction = _progress(run, text, time.time() if now is None else now)
         return fragments.status_html(stage_words(run.stage, text), words, fraction)
+    if run.status == "elsewhere":
+        words, fraction = _progress(run, text, run.heard)
+        silent = ago((time.time() if now is None else now) - run.heard)[text.language]
+        words = f"{words} · {text('status.elsewhere.text', host=run.host, ago=silent)}"
+        heading = text("runs.elsewhere", stage=stage_words(run.stage, text), host=run.host)
+        return fragments.status_html(heading, words, fraction)
     outcome = run.status if run.status in ("completed", "stopped") else "failed"
     return fragments.status_html(text(f"status.{run.status}"), _ending(run, text), _fraction(run), outcome)
 

@@ -12,7 +12,8 @@ from trainer.problems import LANGUAGES
 
 _API = r"gradio_api/(?:app_id|startup-events|heartbeat/[^/]+|queue/join|queue/data|run/predict|cancel|reset)"
 _PAGE = rf"(?:|config|theme\.css|favicon\.ico|static/.+|assets/.+|{_API})/?"
-OPEN = re.compile(rf"/(?:favicon\.ico)?|/(?:{'|'.join(LANGUAGES)})(?:/{_PAGE})?")
+_FILES = r"/files/(?:upload|example/[^/]+)"  # ours: app/upload_routes.py
+OPEN = re.compile(rf"/(?:favicon\.ico)?|{_FILES}|/(?:{'|'.join(LANGUAGES)})(?:/{_PAGE})?")
 
 
 class OpenRoutes:

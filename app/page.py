@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.chat import ChatProcess
+from app.look import Look
 from app.roots import Roots
 from app.text import Text
 
@@ -19,3 +20,4 @@ class Page:
     runs_dir: Path
     chat: ChatProcess
     roots: Roots
+    look: Look

@@ -43,6 +43,8 @@ def _moved_aside(folder: Path) -> Path:
     held = run_folder.lock(folder)
     if held is None or (identity is not None and identity.is_alive()):
         raise Problem("run_is_training", name=folder.name)
+    if (there := runs.read(folder)).status == "elsewhere":
+        raise Problem("run_trains_elsewhere", name=folder.name, host=there.host)
     with held:
         trash = folder.parent / TRASH
         trash.mkdir(exist_ok=True)

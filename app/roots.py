@@ -14,6 +14,8 @@ from typing import Any
 
 from trainer.export_settings import ExportSettings
 from trainer.export_settings import label as export_label
+from trainer.hub_caches import hub_caches
+from trainer.model_folder import resolve
 from trainer.prepare import absolute
 from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings, label
@@ -62,6 +64,9 @@ class Roots:
         )
 
     def __contains__(self, path: str | Path) -> bool:
+        return self._holds(path) and self._holds(_led_to(path))
+
+    def _holds(self, path: str | Path) -> bool:
         real = resolved(path)
         return real is not None and any(real.is_relative_to(folder) for folder in self.folders)
 
@@ -133,8 +138,9 @@ def temporary_folder() -> str:
     return folder if own else tempfile.mkdtemp(prefix="tunedesk-")
 
 
-def hub_caches() -> list[Path]:
-    """The caches of Hugging Face's and ModelScope's hubs."""
-    hugging = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub"
-    scope = os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope"
-    return [Path(hugging), Path(scope)]
+def _led_to(path: str | Path) -> Path:
+    """What is read where `path` names a model: a hub's id and a folder of its cache lead to a snapshot elsewhere."""
+    try:
+        return resolve(Path(os.path.expanduser(str(path).strip())))
+    except (OSError, ValueError):  # not there, or not ours to look into
+        return Path(path)

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 
 from app.course import Course
@@ -25,8 +26,8 @@ def cause(folder: Path, identity: Identity | None, course: Course, returncode: i
     """`returncode`: of our own child, None when another page process has started it."""
     if identity and identity.copied:
         return Problem("run_copied", path=identity.folder)
-    if identity and identity.host != os.uname().nodename:
-        return Problem("other_host", host=identity.host)
+    if identity and identity.is_of_another_machine():
+        return Problem("host_silent", host=identity.host, ago=ago(time.time() - heard(course, identity)))
     if identity and identity.boot_id != run_folder.boot_id():
         return Problem("machine_restarted")
     short = identity.memory_was_short() if identity else None
@@ -46,11 +47,36 @@ def cause(folder: Path, identity: Identity | None, course: Course, returncode: i
         return Problem("killed", signal=_name(number))
     if _is_full(folder):
         return Problem("disk_full", path=str(folder))
+    if not course.begun and _is_damaged(folder / run_folder.EVENTS):
+        return Problem("record_damaged", file=run_folder.EVENTS)
     if lines and not course.begun:
         return Problem("not_started", detail=lines[-1][:300])
     if returncode is None and short is not None:
         return Problem("killed_unseen")
+    if identity is None:
+        return Problem("record_damaged", file=run_folder.IDENTITY)
     return Problem("died" if returncode is not None else "vanished")
+
+
+def _is_damaged(events: Path) -> bool:
+    """Whether there is an events file that holds something, but no event; one that cannot be read holds none."""
+    try:
+        return events.exists() and (not events.is_file() or events.stat().st_size > 0)
+    except OSError:  # cannot be asked for, so it can be no better read
+        return True
+
+
+def heard(course: Course, identity: Identity) -> float:
+    """When the run wrote last, seconds since the epoch by its machine's clock."""
+    return max(course.latest, identity.started)
+
+
+def ago(seconds: float) -> dict[str, str]:
+    """A span of time in words, by language, in the largest unit of which it holds two or more."""
+    minutes = max(1, int(abs(seconds) // 60))
+    units = [(1440, "days", "天"), (60, "hours", "小时"), (1, "minutes", "分钟")]
+    size, en, zh = next(((size, en, zh) for size, en, zh in units if minutes >= 2 * size), (1, "minute", "分钟"))
+    return {"en": f"{minutes // size} {en}", "zh": f"{minutes // size} {zh}"}
 
 
 def _said(lines: list[str], number: int) -> Problem | None:

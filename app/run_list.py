@@ -18,10 +18,11 @@ from trainer import run_folder
 from trainer.events import Event, read_events
 from trainer.plain_file import open_plain
 from trainer.run_folder import Identity
+from trainer.settings import TrainSettings
 
 # Tabs that ask at the same time share an answer.
 SHARED_S = 0.5
-SHOWN = {b"model_name_or_path", b"dataset", b"finetuning_type", b"quantization_bit"}
+SHOWN = {b"model_name_or_path", b"adapter_name_or_path", b"dataset", b"finetuning_type", b"quantization_bit"}
 MOST_CONFIG_BYTES = 2**20
 # libyaml's parser, where it is there, takes a tenth of the time.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -29,7 +30,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Row:
-    """`best`: step and value of the lowest eval loss, of a run without validation of the lowest logged loss.
+    """`folder`: its path. `based_on`: paths of the model and the adapter that it goes on from. `best`: step and value of the lowest eval loss, of a run without validation of the lowest logged loss.
 
     `seconds`: how long it has taken; `started`: when the run began, seconds since the epoch.
     """
@@ -38,6 +39,9 @@ class Row:
     status: runs.Status
     stage: Event
     started: float
+    host: str = ""
+    folder: str = ""
+    based_on: tuple[str, ...] = ()
     model: str = ""
     dataset: str = ""
     method: str = ""
@@ -51,6 +55,7 @@ class Row:
 
     @property
     def alive(self) -> bool:
+        """Whether it trains on this machine."""
         return self.status in ("starting", "running")
 
 
@@ -69,6 +74,7 @@ class _Kept:
     dead: bool = False
     config_stat: _Stat | None = None
     config: dict[str, str] = field(default_factory=dict)
+    based_on: tuple[str, ...] = ()
     folder_stat: _Stat | None = None
     resumable: bool = False
 
@@ -103,13 +109,15 @@ def _row(folder: Path, kept: _Kept, now: float) -> Row:
     _follow_config(folder, kept)
     course = kept.course
     identity = None if kept.dead and not course.finished else kept.identity
-    status = runs.status_of(course, identity)
-    kept.dead = status == "died"
+    status = runs.status_of(folder, course, identity)
+    # For good, where the machine that knows is this one.
+    kept.dead = status == "died" and not (identity and identity.is_of_another_machine())
     row = Row(
         name=folder.name,
         status=status,
         stage=course.stage,
         started=kept.identity.started if kept.identity else course.began or 0.0,
+        host=kept.identity.host if kept.identity else "",
         step=course.step,
         total_steps=course.total_steps,
         loss=course.loss,
@@ -118,6 +126,8 @@ def _row(folder: Path, kept: _Kept, now: float) -> Row:
         model=kept.config.get("model", ""),
         dataset=kept.config.get("dataset", ""),
         method=kept.config.get("method", ""),
+        folder=str(folder),
+        based_on=kept.based_on,
     )
     until = now if row.alive else course.latest
     resumable = status in ("stopped", "failed", "died") and _resumable(folder, kept)
@@ -156,17 +166,31 @@ def _follow_config(folder: Path, kept: _Kept) -> None:
     path = folder / run_folder.CONFIG
     now = _stat(path)
     if now != kept.config_stat:
-        kept.config_stat, kept.config = now, _said(path)
+        values = _values(path)
+        kept.config_stat, kept.config = now, _said(values)
+        paths = (values.get("model_name_or_path"), values.get("adapter_name_or_path"))
+        kept.based_on = tuple(path.rstrip("/") for path in paths if isinstance(path, str) and path)
 
 
-def _said(path: Path) -> dict[str, str]:
-    """Model, dataset and method as config.yaml has them; what cannot be read is left out."""
+def based_on(settings: TrainSettings) -> tuple[str, ...]:
+    """As Row.based_on."""
+    paths = (settings.model_name_or_path, settings.adapter_name_or_path)
+    return tuple(path.rstrip("/") for path in paths if path)
+
+
+def _values(path: Path) -> dict[Any, Any]:
+    """SHOWN's, as config.yaml has them; none of one that cannot be read."""
     try:
         with open_plain(path) as file:
             values = yaml.load(_excerpt(file.read(MOST_CONFIG_BYTES)), Loader=_LOADER)  # noqa: S506  # a safe one, written in C
     except (OSError, yaml.YAMLError, ValueError, RecursionError):
         return {}
-    if not isinstance(values, dict):
+    return values if isinstance(values, dict) else {}
+
+
+def _said(values: dict[Any, Any]) -> dict[str, str]:
+    """Model, dataset and method; what is not what it should be is left out."""
+    if not values:
         return {}
     method, bits = _words(values.get("finetuning_type")), values.get("quantization_bit")
     return {

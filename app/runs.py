@@ -26,7 +26,12 @@ from trainer.settings_file import to_flags
 
 log = logging.getLogger("app")
 
-Status = Literal["starting", "running", "completed", "stopped", "failed", "died"]
+Status = Literal["starting", "running", "elsewhere", "completed", "stopped", "failed", "died"]
+# Another machine's run, on a shared disk, of which nothing has been heard for so long, is taken for dead. Longer than
+# a trainer is silent while it loads, evaluates or saves.
+SILENT_S = 600.0
+# Of another pod of this machine, whose locks are seen here: longer than a trainer takes until it holds its run's.
+SILENT_HERE_S = 60.0
 SETTINGS_FOLDER = "_settings"
 LOG_TAIL_BYTES = 16_000
 ALL_DEVICES = Launch()
@@ -34,13 +39,16 @@ ALL_DEVICES = Launch()
 
 @dataclass(frozen=True)
 class Run:
-    """What the folder says now. `problem`: why a run failed or died."""
+    """What the folder says now. `problem`: why a run failed or died. `host`: the machine that it is on; `heard`: when
+    it wrote last, seconds since the epoch."""
 
     folder: Path
     status: Status
     stage: Event
     events: list[Event] = field(repr=False)
     problem: Problem | tuple[str, dict[str, Any]] | None = None
+    host: str = ""
+    heard: float = 0.0
 
     @property
     def name(self) -> str:
@@ -48,6 +56,7 @@ class Run:
 
     @property
     def alive(self) -> bool:
+        """Whether it trains on this machine."""
         return self.status in ("starting", "running")
 
     def last(self, kind: str) -> Event | None:
@@ -122,6 +131,9 @@ def start(settings: TrainSettings, launch: Launch = ALL_DEVICES, inherited: int 
         if (held := run_folder.lock(folder)) is None:
             raise Problem("output_in_use", label=label("output_dir"), path=str(folder))
         held.close()
+        # Not every shared disk has locks that other machines see.
+        if (there := read(folder)).status == "elsewhere":
+            raise Problem("output_in_use_elsewhere", label=label("output_dir"), path=str(folder), host=there.host)
         log_before = _log_size(folder)
         with (folder / run_folder.LOG).open("ab") as output:
             process = subprocess.Popen(
@@ -184,7 +196,7 @@ def read(folder: Path) -> Run:
     """The run in `folder`, whatever state its files are in."""
     events, course = _events.of(folder / run_folder.EVENTS)
     identity = run_folder.read_identity(folder)
-    status = status_of(course, identity)
+    status = status_of(folder, course, identity)
     stage, finished = course.stage, course.finished
     if status == "died":
         return Run(folder, status, stage, events, run_death.cause(folder, identity, course, _returncode(identity)))
@@ -192,7 +204,8 @@ def read(folder: Path) -> Run:
     if status == "failed" and finished:
         values = {key: value for key, value in finished.items() if key not in ("event", "time", "outcome", "code")}
         problem = (str(finished.get("code", "died")), values)
-    return Run(folder, status, stage, events, problem)
+    host, heard = (identity.host, run_death.heard(course, identity)) if identity else ("", 0.0)
+    return Run(folder, status, stage, events, problem, host, heard)
 
 
 def _returncode(identity: run_folder.Identity | None) -> int | None:
@@ -206,17 +219,28 @@ def _returncode(identity: run_folder.Identity | None) -> int | None:
         return None
 
 
-def status_of(course: Course, identity: run_folder.Identity | None) -> Status:
-    """What `course`, and whether the process of `identity` lives, come to."""
+def status_of(folder: Path, course: Course, identity: run_folder.Identity | None) -> Status:
+    """What the `course` of the run in `folder`, and whether the process of `identity` lives, come to."""
     finished, alive = course.finished, identity is not None and identity.is_alive()
+    elsewhere = not alive and identity is not None and _lives_elsewhere(folder, identity, course)
     if finished and not (
-        alive and identity and course.ends <= identity.ends_before
+        (alive or elsewhere) and identity and course.ends <= identity.ends_before
     ):  # its process has written nothing yet
         outcome = finished.get("outcome")
         return outcome if outcome in ("completed", "stopped") else "failed"
     if alive:
         return "running" if course.begun and not finished else "starting"
+    if elsewhere:
+        return "elsewhere"
     return "stopped" if _ended_before_training(identity, course) else "died"
+
+
+def _lives_elsewhere(folder: Path, identity: run_folder.Identity, course: Course) -> bool:
+    """Whether another machine's run holds its lock, or has been heard of lately: more cannot be known here."""
+    if not identity.is_of_another_machine() or _returncode(identity) is not None:
+        return False
+    patience_s = SILENT_HERE_S if identity.boot_id == run_folder.boot_id() else SILENT_S
+    return abs(time.time() - run_death.heard(course, identity)) < patience_s or run_folder.is_locked(folder)
 
 
 def _ended_before_training(identity: run_folder.Identity | None, course: Course) -> bool:

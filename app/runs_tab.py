@@ -47,11 +47,12 @@ class RunsTab:
         listed = [self.messages, self.table, self._seen]
         self._on("refresh", lambda _, seen: self._refreshed(seen), [self._seen], [self.table, self._seen])
         self._on("act", self._act, [], listed)
-        self._on("compare", self._compare, [], [self.messages, self.panel, self.chart, self.differences])
+        compared = [self.messages, self.panel, self.chart, self.differences]
+        self._on("compare", self._compare, [], compared).then(None, js=_in_sight("#compare_panel"))
         self._on("continue", self._continue, [], [self.messages, *train.filled, self._tabs])
         opened = [self.messages, *train.answer, self._tabs]
-        self._on("open", self._open, [], opened).then(None, js=_IN_SIGHT)
-        self._on("resume", self._resume, [*processes, shown], opened).then(None, js=_IN_SIGHT)
+        self._on("open", self._open, [], opened).then(None, js=_in_sight("#shown_row"))
+        self._on("resume", self._resume, [*processes, shown], opened).then(None, js=_in_sight("#shown_row"))
         self.close.click(lambda: gr.update(visible=False), None, self.panel, **QUIET)
 
     def _on(self, name: str, handler: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> Any:
@@ -140,11 +141,12 @@ class RunsTab:
         return ["", *self._train.on_resume(_first(asked), *values), gr.update(selected="train")]
 
 
-# What was opened is below the form.
-_IN_SIGHT = """() => {
-  setTimeout(() => document.querySelector("#shown_row")?.scrollIntoView({ block: "start" }), 200);
+def _in_sight(selector: str) -> str:
+    """Script that scrolls to what has just been opened: it is below the form, or above what was clicked."""
+    return f"""() => {{
+  setTimeout(() => document.querySelector("{selector}")?.scrollIntoView({{ block: "start" }}), 200);
   return [];
-}"""
+}}"""
 
 
 def _read(asked: str) -> tuple[str, list[str]]:

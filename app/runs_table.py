@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 
 from app import monitor
-from app.comparison import LEAST, MOST, best_words, state_words
+from app.comparison import LEAST, MOST, best_words, state_words, steps_words
 from app.loss_chart import ASSETS, literal
-from app.run_list import Row
+from app.run_list import Row, based_on
 from app.run_queue import Entry
 from app.text import Text
 from trainer.problems import sentence
@@ -39,11 +39,27 @@ def value(rows: Sequence[Row], queued: Sequence[Entry], text: Text) -> list[dict
     known = {row.name: row for row in rows}
     waiting = [_waiting(entry, place, known.get(entry.name), text) for place, entry in enumerate(queued, start=1)]
     names = {entry.name for entry in queued}
-    return [*waiting, *(_shown(row, text) for row in rows if row.name not in names)]
+    shown = [*waiting, *(_shown(row, text) for row in rows if row.name not in names)]
+    needed = _needed(rows, queued)
+    return [one | {"needed_by": needed[one["name"]]} if one["name"] in needed else one for one in shown]
+
+
+def _needed(rows: Sequence[Row], queued: Sequence[Entry]) -> dict[str, list[str]]:
+    """By the name of a run, those that go on from what it has left."""
+    folders = {row.folder: row.name for row in rows}
+    given = [(row.name, path) for row in rows for path in row.based_on]
+    given += [(entry.name, path) for entry in queued if entry.settings for path in based_on(entry.settings)]
+    found: dict[str, list[str]] = {}
+    for name, path in given:
+        # A run's own folder, or one of its checkpoints.
+        base = folders.get(path) or folders.get(path.rpartition("/")[0])
+        if base and base != name and name not in found.setdefault(base, []):
+            found[base].append(name)
+    return {base: names for base, names in found.items() if names}
 
 
 def _shown(row: Row, text: Text) -> dict[str, Any]:
-    look = "running" if row.alive else "failed" if row.status == "died" else row.status
+    look = "running" if row.alive or row.status == "elsewhere" else "failed" if row.status == "died" else row.status
     return {
         "name": row.name,
         "look": look,
@@ -51,7 +67,7 @@ def _shown(row: Row, text: Text) -> dict[str, Any]:
         "model": row.model,
         "dataset": row.dataset,
         "method": row.method,
-        "steps": f"{row.step}/{row.total_steps}" if row.total_steps else "–",
+        "steps": steps_words(row),
         "loss": monitor.number(row.loss),
         "best": best_words(row),
         "duration": monitor.duration(row.seconds),
@@ -72,16 +88,18 @@ def _waiting(entry: Entry, place: int, row: Row | None, text: Text) -> dict[str,
             "dataset": ", ".join(settings.dataset),
             "method": f"{settings.finetuning_type}{bits}",
         }
+    if not row:
+        shown["started"] = 0  # it has not
     why = " ".join(sentence(code, values, text.language) for code, values in entry.refused)
     state = text("runs.refused") if entry.refused else text("runs.queued", place=place)
     look = "failed" if entry.refused else "queued"
-    return shown | {"look": look, "state": state, "why": why, "place": place, "started": round(entry.added),
-                    "alive": False, "resumable": False, "new": row is None}  # fmt: skip
+    return shown | {"look": look, "state": state, "why": why, "place": place, "alive": False, "resumable": False, "new": row is None}  # fmt: skip
 
 
 def _template(text: Text) -> str:
     def words(key: str) -> str:
-        return literal(text(f"runs.{key}", count="{count}", name="{name}"))  # filled in by the browser
+        # Filled in by the browser.
+        return literal(text(f"runs.{key}", count="{count}", name="{name}", names="{names}"))
 
     buttons = "".join(f'<button type="button" data-act="{act}" title="{words(f"{act}.help")}" disabled>'
                       f"{words(act)}</button>" for act in ACTIONS)  # fmt: skip
@@ -89,13 +107,14 @@ def _template(text: Text) -> str:
     own = "".join(f' data-{act}="{words(act)}"' for act in ROW_ACTIONS)
     return (
         f'<section class="td-runs" data-least="{LEAST}" data-most="{MOST}" data-mark="{words("mark")}"'
-        f' data-confirm="{words("confirm")}"{own}>'
+        f' data-confirm="{words("confirm")}" data-needed="{words("needed")}"{own}>'
         f'<div class="td-runs-bar"><input type="search" placeholder="{words("filter")}" aria-label="{words("filter")}">'
         f"{buttons}</div>"
         f'<div class="td-runs-confirm" role="alertdialog" hidden><span></span>'
         f'<button type="button" data-confirm="yes">{words("confirm.yes")}</button>'
         f'<button type="button" data-confirm="no">{words("confirm.no")}</button></div>'
-        f"<table><thead><tr><th></th>{columns}</tr></thead><tbody></tbody></table>"
+        f'<table><thead><tr><th><input type="checkbox" aria-label="{words("mark_all")}"></th>{columns}</tr></thead>'
+        "<tbody></tbody></table>"
         f'<p class="td-runs-empty">{words("empty")}</p>'
         f'<button type="button" class="td-runs-more" hidden>{words("more")}</button></section>'
     )

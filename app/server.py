@@ -36,6 +36,7 @@ from app.forwarded import Forwarded, Trusted, clean_prefix
 from app.gate import LOOPBACK, Gate
 from app.hosts import Hosts
 from app.language import COOKIE, language_of
+from app.look import Look
 from app.next_steps import next_steps
 from app.open_routes import OpenRoutes
 from app.page import Page
@@ -47,6 +48,7 @@ from app.streams import Streams
 from app.text import Text
 from app.top_bar import QUIET, TopBar
 from app.train_tab import TrainTab
+from app.upload_routes import add_upload_routes
 from trainer.problems import LANGUAGES, Language, Problem
 
 REFRESH_S = 1.0
@@ -134,7 +136,9 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
     hosts, roots = Hosts.of(arguments), Roots.of(arguments)
     runs_dir = Path(arguments.runs_dir).expanduser().absolute()
     chat = ChatProcess(runs_dir / "_chat.log", trust_remote_code=roots.trust_remote_code)
+    look = Look(runs_dir / "_look.log")
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    add_upload_routes(api, runs_dir)
 
     @api.get("/")
     def choose_language(request: Request, language: str = "") -> RedirectResponse:
@@ -172,6 +176,7 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
             runs_dir=runs_dir,
             chat=chat,
             roots=roots,
+            look=look,
         )
         gr.mount_gradio_app(
             api,

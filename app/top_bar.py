@@ -10,6 +10,7 @@ from app.arguments import PROJECT
 from app.devices import devices
 from app.form import widget
 from app.page import Page
+from trainer.models_here import Model
 from trainer.quantization import quantization_missing
 from trainer.settings import default_text, shown
 
@@ -28,8 +29,8 @@ class TopBar:
         with gr.Group(elem_classes="td-panel"):
             with gr.Row():
                 self.model_name = gr.Dropdown(
-                    [*(name for name, _ in found), text("model_custom")],
-                    value=next((name for name, path in found if models.same(path, page.model)), text("model_custom")),
+                    self._choices(found),
+                    value=self._name_of(page.model, found),
                     label=text("model_name"),
                     info=text("model_name.help"),
                     elem_id="model_name",
@@ -88,12 +89,22 @@ class TopBar:
     def named(self, model: str) -> Any:
         """The name list with `model` chosen: the models that the page opened with, and those beside `model`."""
         found = self._found(model)
-        name = next((name for name, path in found.items() if models.same(path, model)), self._page.text("model_custom"))
-        return gr.update(choices=[*found, self._page.text("model_custom")], value=name)
+        return gr.update(choices=self._choices(found), value=self._name_of(model, found))
 
-    def _found(self, model: str) -> dict[str, str]:
+    def _found(self, model: str) -> dict[str, Model]:
         roots = self._page.roots
-        return dict(models.found(self._within(model), roots)) | dict(models.found(self._page.model, roots))
+        return models.found(self._within(model), roots) | models.found(self._page.model, roots)
+
+    def _choices(self, found: dict[str, Model]) -> list[models.Choice]:
+        """(as shown, name) of each; what is typed has no name."""
+        custom = self._page.text("model_custom")
+        return [
+            *((models.described(name, one, self._page.text), name) for name, one in found.items()),
+            (custom, custom),
+        ]
+
+    def _name_of(self, model: str, found: dict[str, Model]) -> str:
+        return models.name_of(model, found) or self._page.text("model_custom")
 
     def _within(self, model: str) -> str:
         """`model`, or none where it is outside of what the page may look at: Start and Load say so."""
@@ -102,7 +113,7 @@ class TopBar:
     def _path_of(self, name: str, path: str) -> Any:
         """The path of the model chosen by name; what is typed stays when the name is nobody's, or already its own."""
         found = self._found(path).get(name)
-        return gr.skip() if found is None or models.same(found, path) else found
+        return gr.skip() if found is None or models.same(str(found.path), path) else str(found.path)
 
     def _on_model(self, model: str, learning_rate: str, settled: str) -> list[Any]:
         if models.same(model, settled):
@@ -114,8 +125,8 @@ class TopBar:
         return [self.named(model), gr.update(choices=self.checkpoints(model), value=""), rate, model]
 
     def _proposals(self) -> set[str]:
-        found = (models.proposed(path, "learning_rate") for _, path in models.found(self._page.model, self._page.roots))
-        return {value for value in found if value}
+        found = models.found(self._page.model, self._page.roots).values()
+        return {value for one in found if (value := models.proposed(str(one.path), "learning_rate"))}
 
 
 # For events whose answer comes at once: no spinner, and a plain request instead of Gradio's queue. The queue's stream

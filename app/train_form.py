@@ -8,11 +8,15 @@ import gradio as gr
 from app import form
 from app.devices import devices
 from app.page import Page
+from app.placeholder_fields import PlaceholderFields
 from app.problem_words import refused_html
 from app.top_bar import QUIET, TopBar
 from trainer import records
 from trainer.problems import Problem
-from trainer.settings import TrainSettings, keys, label
+from trainer.settings import TrainSettings, choices, keys, label
+
+# Names that every language has; the keys are LLaMA-Factory's.
+STAGES = {"sft": "Supervised Fine-Tuning", "pt": "Pre-Training", "dpo": "DPO", "kto": "KTO", "rm": "Reward Modeling"}
 
 
 class TrainForm:
@@ -28,11 +32,13 @@ class TrainForm:
     def _lay_out(self) -> None:
         text = self._text
         with gr.Group(elem_classes="td-panel"), gr.Row():
-            self.add("stage", choices=[("Supervised Fine-Tuning", "sft")])
+            self.add("stage", choices=[(name, key) for key, name in STAGES.items() if key in choices("stage")])
             self.add("dataset_dir", value=str(self._page.data_dir))
             self.add("dataset", value=self.preselected(), choices=self._datasets(str(self._page.data_dir)),
                       multiselect=True, allow_custom_value=True, scale=2)  # fmt: skip
             self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
+            self.upload_button = gr.Button(text("upload_dataset"), elem_id="upload_dataset", min_width=110, scale=0)
+        self._placeholders = PlaceholderFields(self._page, self.add)
         with gr.Group(elem_classes="td-panel"):
             with gr.Row():
                 rate, info = self._top_bar.learning_rate(self._page.model)
@@ -54,7 +60,7 @@ class TrainForm:
                     "", label=text("extra_args"), info=text("extra_args.help"), elem_id=form.EXTRA_ARGS, scale=2
                 )
             with gr.Row():
-                for key in ("train_on_prompt", "mask_history"):
+                for key in ("train_on_prompt", "mask_history", "skip_bad_rows"):
                     self.add(key)
         self._lay_out_method("lora", [
             ["lora_rank", "lora_alpha", "lora_dropout", "loraplus_lr_ratio", "lora_target", "additional_target"],
@@ -97,6 +103,7 @@ class TrainForm:
         """`messages`: where problems are said."""
         self._top_bar.wire(self.fields["learning_rate"])
         data_dir, dataset = self.fields["dataset_dir"], self.fields["dataset"]
+        self._placeholders.wire(self.fields)
         data_dir.change(self._on_data_dir, [data_dir, dataset, self.settled_dir], [dataset, self.settled_dir], **QUIET)
         data_dir.blur(self._data_dir_problem, data_dir, messages, **QUIET)
         self.fields["dataset"].focus(

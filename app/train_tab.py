@@ -8,6 +8,7 @@ import gradio as gr
 
 from app import form, fragments, runs, saved_settings
 from app.dataset_preview import DatasetPreview
+from app.devices import devices
 from app.estimate import EstimatePanel
 from app.monitor_panel import Monitor
 from app.page import Page
@@ -16,6 +17,7 @@ from app.processes import ProcessControls, launch_of
 from app.run_queue import Queue, start_now
 from app.top_bar import QUIET, TopBar
 from app.train_form import TrainForm
+from app.upload_panel import UploadPanel
 from trainer import address, run_folder
 from trainer.launch import Launch
 from trainer.prepare import check
@@ -81,13 +83,15 @@ class TrainTab:
             self.command_close = gr.Button(text("preview.close"), size="sm", elem_id="command_close",
                                            elem_classes="td-close")  # fmt: skip
         self.preview = DatasetPreview(self._page)
+        self.upload = UploadPanel(self._page)
 
     # ---- wiring ----
 
     def _wire(self) -> None:
         inputs = self.form.inputs
         self.form.wire(self.messages)
-        self.preview.wire(self.form.preview_button, self.fields["dataset_dir"], self.fields["dataset"], self.messages)
+        self.preview.wire(self.form.preview_button, self.fields, self.messages)
+        self.upload.wire(self.form.upload_button, self.fields, self.messages)
         processes = self.processes.inputs
         self._wire_command([*inputs, *processes])
         self.save_button.click(self._on_save, [self.config_path, *inputs], [self.messages, self.config_path], **QUIET)
@@ -257,7 +261,8 @@ class TrainTab:
             check(wanted)
             address.check(launch)
             if busy := start_now(self._page.runs_dir, wanted, launch):
-                words = fragments.notice_html(self._text("device_busy", run=busy.name))
+                key = "device_busy" if devices().count > 1 else "device_busy.only"
+                words = fragments.notice_html(self._text(key, run=busy.name))
                 return self._answer(words, shown, ["queue"], resumed)
         except (Problem, Problems) as error:
             several = error.problems if isinstance(error, Problems) else [error]

@@ -58,7 +58,7 @@ function follow() {
     opener = document.activeElement;
     found.setAttribute("role", "dialog");
     found.setAttribute("aria-modal", "true");
-    found.setAttribute("aria-label", tunedesk.words.dialog);
+    found.setAttribute("aria-label", tunedesk.words[`dialog_${found.id}`] ?? tunedesk.words.dialog);
     found.tabIndex = -1;
     found.focus();
   } else if (opener?.isConnected) {

@@ -10,13 +10,16 @@ const more = root.querySelector(".td-runs-more");
 const labels = Object.fromEntries(
   [...root.querySelectorAll("th[data-column]")].map((cell) => [cell.dataset.column, cell.textContent]),
 );
-const { least, most, mark, confirm, up, down, cancel } = root.dataset;
+const tickAll = root.querySelector("thead input");
+const { least, most, mark, confirm, needed, up, down, cancel } = root.dataset;
 
 const REFRESH_MS = 2000;
 const FIRST_ROWS = 100; // more on demand: most people look at the newest
 const rows = new Map(); // name → its <tr>
 const ticked = new Set();
 let all = false;
+let waiting = 0; // runs in the queue
+let tickable = []; // the runs in sight that can be ticked
 
 const entries = () => props.value ?? [];
 const chosen = () => entries().filter((entry) => ticked.has(entry.name));
@@ -53,7 +56,7 @@ function build(name) {
   tick.setAttribute("aria-label", mark.replace("{name}", name));
   tick.addEventListener("change", () => {
     tick.checked ? ticked.add(name) : ticked.delete(name);
-    offer();
+    draw();
   });
   cell(row, "tick").append(tick);
   const open = button(name, () => ask("open", "open", [name]));
@@ -80,12 +83,17 @@ const put = (node, words) => {
 
 function fill(row, entry) {
   row.dataset.look = entry.look;
-  row.querySelector("input").checked = ticked.has(entry.name);
+  const tick = row.querySelector("input");
+  tick.checked = ticked.has(entry.name);
+  tick.disabled = Boolean(entry.new); // what waits can be moved and cancelled, by buttons of its own
   row.querySelector(".td-runs-open").disabled = Boolean(entry.new);
   const state = row.querySelector("[data-cell=state]");
   put(state.querySelector("span"), entry.state);
   put(state.querySelector("p"), entry.why ?? "");
-  state.querySelector(".td-runs-queue").hidden = entry.place == null;
+  const queue = state.querySelector(".td-runs-queue");
+  queue.hidden = entry.place == null;
+  queue.children[0].disabled = entry.place === 1;
+  queue.children[1].disabled = entry.place === waiting;
   for (const column of Object.keys(labels)) {
     if (column === "name" || column === "state") continue;
     const words = column === "started" ? moment(entry.started) : entry[column];
@@ -111,6 +119,11 @@ function draw() {
   const matching = found.filter((entry) => !words || told(entry).includes(words));
   const shown = all ? matching : matching.slice(0, FIRST_ROWS);
   const kept = new Set(shown.map((entry) => entry.name));
+  waiting = found.filter((entry) => entry.place != null).length;
+  tickable = shown.filter((entry) => !entry.new).map((entry) => entry.name);
+  const marked = tickable.filter((name) => ticked.has(name)).length;
+  tickAll.checked = marked > 0 && marked === tickable.length;
+  tickAll.indeterminate = marked > 0 && marked < tickable.length;
   for (const [name, row] of rows) {
     if (kept.has(name)) continue;
     row.remove();
@@ -141,7 +154,9 @@ function offer() {
   };
   for (const [act, can] of Object.entries(possible)) root.querySelector(`[data-act=${act}]`).disabled = !can;
   if (!possible.delete) confirmBar.hidden = true;
-  put(confirmBar.querySelector("span"), confirm.replace("{count}", list.length));
+  const goOn = [...new Set(list.flatMap((entry) => entry.needed_by ?? []))].filter((name) => !ticked.has(name));
+  const words = goOn.length ? ` ${needed.replace("{names}", () => goOn.join(", "))}` : "";
+  put(confirmBar.querySelector("span"), confirm.replace("{count}", list.length) + words);
 }
 
 for (const act of ["compare", "resume", "continue"])
@@ -160,6 +175,10 @@ confirmBar.querySelector("[data-confirm=yes]").addEventListener("click", () => {
   ask("act", "delete", chosen().map((entry) => entry.name));
 });
 search.addEventListener("input", draw);
+tickAll.addEventListener("change", () => {
+  for (const name of tickable) tickAll.checked ? ticked.add(name) : ticked.delete(name);
+  draw();
+});
 more.addEventListener("click", () => {
   all = true;
   draw();

@@ -5,7 +5,7 @@ free, because the loss is a token mean over the whole step.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
@@ -169,6 +169,6 @@ def _labels(samples: list[Sample], starts: Iterable[int], weight: float) -> tupl
     return predicting.contiguous(), targets.contiguous(), torch.full((len(pairs),), weight)
 
 
-def label_count(samples: list[Sample]) -> int:
+def label_count(samples: Sequence[Sample]) -> int:
     """Tokens that are predicted: a label at position 0 has nothing before it to predict it from."""
     return sum(sum(label != IGNORED for label in sample.labels[1:]) for sample in samples)

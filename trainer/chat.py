@@ -67,6 +67,12 @@ class Session:
             device=loaded.device.name,
             dtype=loaded.dtype,
             way=loaded.way,
+            template=loaded.template.name,
+            template_origin=loaded.template.origin,
+            warnings=[
+                {"code": problem.code, "values": problem.values}
+                for problem in loaded.template.warnings(str(loaded.folder))
+            ],
             seconds=round(time.monotonic() - started, 3),
             memory_gib=round(loaded.device.memory_gib(), 3),
         )

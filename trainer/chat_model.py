@@ -52,8 +52,13 @@ class ChatModel:
         on_stage("preparing")
         self._engine = Engine(self._base)
 
+    @property
+    def template(self) -> ChatTemplate:
+        """How conversations are written for it."""
+        return self._template
+
     def use_template(self, name: str) -> None:
-        """Raises Problem for a name that is unknown, or for "auto" when the model brings none."""
+        """Raises Problem for a name that is unknown, or for "auto" when the model brings none and its family is not known."""
         self._template = ChatTemplate.of(self._tokenizer, name, str(self.folder))
 
     def use_adapter(self, folder: Path | None) -> None:

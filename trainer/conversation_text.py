@@ -1,26 +1,89 @@
 """Where each message stands in a rendered conversation: comparisons of texts, no templates, no tokens."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-Message = dict[str, str]
+Message = dict[str, Any]
+
+_REASONING = re.compile(r"(</?think>)")
+_PLAIN = ("", "")
+
+
+class Field(NamedTuple):
+    """Words of a message: the `number`-th of Words.cores, or of its calls where `of_calls`."""
+
+    message: int
+    number: int
+    of_calls: bool = False
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A template's own text around the messages `order` (indexes, as they appear): one more text than messages."""
+    """A template's own text around the `fields`, as they appear: one more text than fields."""
 
-    order: tuple[int, ...]
+    fields: tuple[Field, ...]
     around: tuple[str, ...]
 
 
 class Span(NamedTuple):
-    """Where a message's content stands in a rendering."""
+    """Where a message stands in a rendering. `words`: from where to where it shows what somebody wrote."""
 
     start: int
     end: int
     answer: bool
+    words: tuple[tuple[int, int], ...]
+
+
+class Words(NamedTuple):
+    """A content in parts: its `cores` neither begin nor end with white space and are never empty; around them, one
+    more, the `literals`: white space, and the marks of reasoning, at which templates take an answer apart."""
+
+    literals: tuple[str, ...]
+    cores: tuple[str, ...]
+
+    @classmethod
+    def of(cls, message: Message) -> "Words":
+        content: str = message["content"]
+        if message["role"] != "assistant" or "</think>" not in content:
+            core = content.strip()
+            if len(core) == len(content) and core:
+                return cls(_PLAIN, (core,))
+            at = content.find(core)
+            return cls((content[:at], content[at + len(core) :]), (core,)) if core else cls((content,), ())
+        literals, cores = [""], []
+        for part in _REASONING.split(content):
+            core = part.strip() if part not in ("<think>", "</think>") else ""
+            at = part.find(core) if core else len(part)
+            literals[-1] += part[:at]
+            if core:
+                cores.append(core)
+                literals.append(part[at + len(core) :])
+        return cls(tuple(literals), tuple(cores))
+
+    def filled(self, marks: Iterator[str]) -> str:
+        """The content with the next of `marks` instead of each core."""
+        return self.literals[0] + "".join(next(marks) + literal for literal in self.literals[1:])
+
+
+def places(text: str, cores: Sequence[str], around: Sequence[str]) -> list[int] | None:
+    """Where each of `cores` begins in `text` when it differs from the probe in nothing but them; else None.
+
+    What stands before the first one is not compared: a template may write the time of day there.
+    """
+    starts: list[int] = []
+    end = len(text)
+    for position in reversed(range(len(cores))):
+        after, core = around[position + 1], cores[position]
+        if not text.endswith(after, 0, end):
+            return None
+        end -= len(after)
+        if not text.endswith(core, 0, end):
+            return None
+        end -= len(core)
+        starts.append(end)
+    return starts[::-1]
 
 
 def stripped(content: str) -> list[str]:
@@ -33,36 +96,14 @@ def variants(content: str) -> list[str]:
     return stripped(content) + (stripped(content.split("</think>")[-1]) if "</think>" in content else [])
 
 
-def by_shape(text: str, messages: Sequence[Message], shape: Shape) -> list[Span] | None:
-    """The messages in `text` when it differs from the probe in nothing but them; else None.
-
-    What stands before the first message is not compared: a template may write the time of day there.
-    """
-    spans: list[Span] = []
-    end = len(text)
-    for position in reversed(range(len(shape.order))):
-        after, before = shape.around[position + 1], shape.around[position]
-        if not text.endswith(after, 0, end):
-            return None
-        end -= len(after)
-        message = messages[shape.order[position]]
-        for shown in variants(message["content"]):
-            start = end - len(shown)
-            if text.endswith(shown, 0, end) and (not position or text.endswith(before, 0, start)):
-                break
-        else:
-            return None
-        spans.append(Span(start, end, message["role"] == "assistant"))
-        end = start
-    return spans[::-1]
-
-
 def between(text: str, contents: Sequence[tuple[str, str]], begun: int, end: int) -> list[Span]:
     """Where `contents`, each with the template's text before it, stand; the last may have been rewritten."""
     spans: list[Span] = []
     for before, content in contents[:-1]:
         begun += len(before)
         length = next((len(shown) for shown in stripped(content) if text.startswith(shown, begun)), len(content))
-        spans.append(Span(begun, begun + length, False))
+        spans.append(Span(begun, begun + length, False, ((begun, begun + length),)))
         begun += length
-    return [*spans, Span(begun + len(contents[-1][0]), end, False)] if contents else spans
+    if contents and (start := begun + len(contents[-1][0])) < end:
+        spans.append(Span(start, end, False, ((start, end),)))
+    return spans

@@ -1,71 +1,116 @@
-"""Which datasets a folder holds, and the rows of their files: json and jsonl, declared or recognised by looking.
+"""Which datasets a folder holds, and their files: the entries of a dataset_info.json, or every file and folder in it.
 
-Light: no torch. What a row means is the business of records.
+Light: no torch. How rows are read is the business of row_files, what they mean that of layouts and records.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from trainer import hub_datasets
+from trainer.layouts import COLUMNS, MEDIA, Layout, declared
 from trainer.problems import Problem, quoted
 from trainer.settings import label
 
-T = TypeVar("T")
-
 INFO = "dataset_info.json"
-SUFFIXES = (".json", ".jsonl")
-_MOST_SHOWN = 300
-
-_ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
-_SHAREGPT_TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
-_OPENAI_TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-_UNSERVED_KEYS = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-_UNSERVED_COLUMNS = ("images", "videos", "audios", "tools", "chosen", "rejected", "kto_tag")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a row holds its conversation. `columns`: LLaMA-Factory's names → the row's; `roles`: the row's → ours."""
-
-    formatting: str
-    columns: dict[str, str]
-    role_tag: str = ""
-    content_tag: str = ""
-    roles: dict[str, str] = field(default_factory=dict)
+FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
+_PACKED = ".gz"
+_MOST_SHOWN, _MOST_FILES = 300, 10_000
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_KEYS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "formatting", "ranking", "subset", "split", "folder", "revision",
+         "num_samples", "columns", "tags")  # fmt: skip
+_FILES_REMEDY = {"en": "Use json, jsonl, csv, tsv, parquet, arrow or txt files.",
+                 "zh": "请使用 json、jsonl、csv、tsv、parquet、arrow 或 txt 文件。"}  # fmt: skip
+_TEXT_REMEDY = {"en": "Only text is trained on: choose another dataset, or remove the column from the entry.",
+                "zh": "只支持文字：请换一个数据集，或从条目中删去该列。"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset that can be served. `layout` None: recognised from the first row."""
+    """A dataset that can be served: its files in order. `layout` None: recognised from the first rows."""
 
     name: str
-    path: Path
+    files: tuple[Path, ...]
     layout: Layout | None = None
     num_samples: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The first file, for those who name one."""
+        return self.files[0]
+
+    def bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+
+def format_of(path: Path) -> str:
+    """The ending that says how `path` is read, .gz aside; "" for files that are no data."""
+    name = path.name.lower()
+    inner = Path(name.removesuffix(_PACKED)).suffix
+    packable = inner not in (".parquet", ".arrow")
+    return inner if inner in FORMATS and (packable or not name.endswith(_PACKED)) else ""
 
 
 def list_datasets(data_dir: Path) -> list[str]:
     """Names of the datasets that can be served, sorted. Raises Problem when the folder or its list is unreadable.
 
-    With a dataset_info.json: its entries, less those of a kind not served (hub, ranking, images, other
-    file types). Without: every json and jsonl file by its stem, or by its full name where stems collide.
+    With a dataset_info.json: its entries, less those of a kind not served (images) and those of a hub that are in no
+    cache. Without: every data file by its stem, or its full name where stems collide, and every folder of data files.
     """
     entries = _info(data_dir)
     if entries is None:
-        return sorted(_bare_files(data_dir))
+        return sorted(_bare(data_dir))
     return sorted(name for name, entry in entries.items() if _is_served(data_dir, name, entry))
 
 
+def find_source(data_dir: Path, name: str) -> Source:
+    """The dataset `name`, its files known to be in `data_dir` or in a hub's cache. Raises Problem.
+
+    A name of the form org/name that the folder has not is looked for in the caches.
+    """
+    entries = _info(data_dir)
+    bare = _bare(data_dir) if entries is None else {}
+    if entries is not None and name in entries:
+        return _entry(data_dir, name, entries[name])
+    if name in bare:
+        source = Source(name, bare[name])
+        _check_places(data_dir, source)
+        return source
+    if _HUB_ID.fullmatch(name):
+        return Source(name, hub_datasets.files(name, hub_datasets.Wanted(name)))
+    found = list_datasets(data_dir)
+    shown = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
+    raise Problem("dataset_unknown", label=label("dataset"), name=quoted(name), path=str(data_dir), found=shown or "–")
+
+
+def _check_places(data_dir: Path, source: Source) -> None:
+    """Raises Problem for a file outside the data folder, missing, or none: a pipe would be waited for, for ever."""
+    for path in source.files:
+        if _is_outside(data_dir, path):
+            raise Problem("dataset_outside", name=source.name, path=str(path))
+        if not os.path.isfile(path):  # also of a name too long to ask for
+            raise Problem("dataset_file_missing", name=source.name, path=str(path))
+
+
+def _is_outside(data_dir: Path, path: Path) -> bool:
+    return "\0" in str(path) or not path.resolve().is_relative_to(data_dir.resolve())
+
+
+# ---- dataset_info.json ----
+
+
 def _info(data_dir: Path) -> dict[str, Any] | None:
-    """The entries of dataset_info.json; None when there is none."""
+    """The entries of dataset_info.json; None when there is none, or one that `datasets` wrote for a single dataset."""
     if not _is_folder(data_dir):
         raise Problem("data_dir_missing", label=label("dataset_dir"), path=str(data_dir)[:_MOST_SHOWN])
     if not (data_dir / INFO).resolve().is_relative_to(data_dir.resolve()):
         raise Problem("dataset_outside", name=INFO, path=str((data_dir / INFO).resolve()))
+    if _saved_files(data_dir):
+        return None
     try:
         info = json.loads((data_dir / INFO).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -94,242 +139,173 @@ def _info_broken(data_dir: Path, detail: Any) -> Problem:
     return Problem("dataset_info_broken", path=str(data_dir), detail=detail)
 
 
-def _bare_files(data_dir: Path) -> dict[str, Path]:
-    try:
-        files = [path for path in data_dir.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
-    except OSError as error:
-        detail = error.strerror
-        raise Problem("file_unreadable", label=label("dataset_dir"), path=str(data_dir), detail=detail) from None
-    stems = [path.stem for path in files]
-    return {path.stem if stems.count(path.stem) == 1 else path.name: path for path in files if path.is_file()}
-
-
-def find_source(data_dir: Path, name: str) -> Source:
-    """The dataset `name`, its file known to be in `data_dir`. Raises Problem."""
-    entries = _info(data_dir)
-    files = _bare_files(data_dir) if entries is None else {}
-    if name not in (files if entries is None else entries):
-        found = list_datasets(data_dir)
-        shown = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
-        raise Problem(
-            "dataset_unknown", label=label("dataset"), name=quoted(name), path=str(data_dir), found=shown or "–"
-        )
-    source = Source(name, files[name]) if entries is None else _entry(data_dir, name, entries[name])
-    if "\0" in str(source.path) or not source.path.resolve().is_relative_to(data_dir.resolve()):
-        raise Problem("dataset_outside", name=name, path=str(source.path))
-    if not os.path.isfile(source.path):  # also of a name too long to ask for; a pipe would be waited for, for ever
-        raise Problem("dataset_file_missing", name=name, path=str(source.path))
-    return source
-
-
 def _is_served(data_dir: Path, name: str, entry: Any) -> bool:
     try:
-        _entry(data_dir, name, entry)
-    except Problem:
-        return False
-    return True
+        found = _Entry(data_dir, name, entry)
+        wanted, _, _ = found.hub, found.layout, found.num_samples
+        return hub_datasets.are_here(wanted) if wanted else bool(found.files)
+    except Problem as problem:
+        return problem.code == "dataset_outside"  # whoever misses it is to be told why
 
 
-def _unsupported(name: str, en: str, zh: str) -> Problem:
-    return Problem("dataset_unsupported", name=name, detail={"en": en, "zh": zh})
+def _unsupported(name: str, en: str, zh: str, remedy: Any = None) -> Problem:
+    return Problem("dataset_unsupported", name=name, detail={"en": en, "zh": zh}, remedy=remedy or _FILES_REMEDY)
+
+
+class _Entry:
+    """One entry of dataset_info.json. Its properties raise Problem for what is broken or of a kind not served."""
+
+    def __init__(self, data_dir: Path, name: str, entry: Any) -> None:
+        self._data_dir, self._name = data_dir, name
+        if not isinstance(entry, dict):
+            raise self._broken(f"is {kind_of(entry)}, not an object", f"是 {kind_of(entry)}，不是对象")
+        self._entry = entry
+        for key in entry:
+            if key not in _KEYS:
+                remedy = {"en": "Remove it from the entry.", "zh": "请从条目中删去。"}
+                raise _unsupported(name, quoted(key), quoted(key), remedy)
+        for key in ("hf_hub_url", "ms_hub_url", "formatting", "subset", "split", "folder", "revision"):
+            if not isinstance(entry.get(key), str | None):
+                raise self._broken(
+                    f"{key} is {quoted(entry[key])}, not text", f"{key} 为 {quoted(entry[key])}，不是文字"
+                )
+
+    def _broken(self, en: str, zh: str) -> Problem:
+        shown = quoted(self._name)
+        return _info_broken(self._data_dir, {"en": f"{shown}: {en}", "zh": f"{shown}：{zh}"})
+
+    @property
+    def num_samples(self) -> int | None:
+        count = self._entry.get("num_samples")
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise self._broken(
+                f"num_samples is {quoted(count)}, not a positive whole number",
+                f"num_samples 为 {quoted(count)}，须为正整数",
+            )
+        return count
+
+    @property
+    def layout(self) -> Layout | None:
+        """None when the entry says nothing of it: then the rows tell."""
+        entry = self._entry
+        columns, tags = entry.get("columns", {}), entry.get("tags", {})
+        for key, value in (("columns", columns), ("tags", tags)):
+            if not isinstance(value, dict) or not all(isinstance(item, str | None) for item in value.values()):
+                raise self._broken(f"{key} must map names to names", f"{key} 须为名称到名称的对象")
+        for key in columns:
+            if key in MEDIA and columns[key]:
+                raise _unsupported(self._name, f"the column `{key}`", f"列 `{key}`", _TEXT_REMEDY)
+            if key not in (*COLUMNS, *MEDIA):
+                raise self._broken(f"columns has {quoted(key)}; known are {', '.join(COLUMNS)}",
+                                   f"columns 里有 {quoted(key)}；可用的是 {', '.join(COLUMNS)}")  # fmt: skip
+        if not any(entry.get(key) for key in ("formatting", "columns", "tags", "ranking")):
+            return None
+        formatting, ranking = entry.get("formatting") or "alpaca", entry.get("ranking", False)
+        if formatting not in ("alpaca", "sharegpt", "openai"):
+            remedy = {"en": "Write alpaca, sharegpt or openai.", "zh": "请写 alpaca、sharegpt 或 openai。"}
+            raise _unsupported(self._name, f"`formatting: {formatting}`", f"`formatting: {formatting}`", remedy)
+        if not isinstance(ranking, bool):
+            raise self._broken(f"ranking is {quoted(ranking)}, not true or false",
+                               f"ranking 为 {quoted(ranking)}，须为 true 或 false")  # fmt: skip
+        return declared(formatting, columns, tags, ranking)
+
+    @property
+    def hub(self) -> hub_datasets.Wanted | None:
+        """Where it is on the hubs, None for one in the data folder."""
+        given = self._entry.get
+        if not given("hf_hub_url") and not given("ms_hub_url"):
+            return None
+        return hub_datasets.Wanted(given("hf_hub_url"), given("ms_hub_url"), given("subset"), given("folder"),
+                                   given("revision"), given("split") or "train")  # fmt: skip
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those in the data folder, of one that is there."""
+        names = self._entry.get("file_name")
+        names = names if isinstance(names, list) else [names]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise self._broken("file_name is missing", "缺少 file_name")
+        found: list[Path] = []
+        for name in names:
+            found += self._file_or_folder(self._data_dir / name, self._entry.get("split") or "train")
+        return tuple(found)
+
+    def _file_or_folder(self, path: Path, split: str) -> Iterable[Path]:
+        if _is_outside(self._data_dir, path):
+            raise Problem("dataset_outside", name=self._name, path=str(path))
+        shown = quoted(path.name)
+        if not os.path.isdir(path):
+            if not format_of(path):
+                raise _unsupported(self._name, f"the file {shown}", f"文件 {shown}")
+            return [path]
+        found = _saved_files(path, split) or _data_files(path)
+        if not found:
+            raise _unsupported(self._name, f"the folder {shown}, which holds no data files,",
+                               f"没有数据文件的文件夹 {shown}")  # fmt: skip
+        return found
 
 
 def _entry(data_dir: Path, name: str, entry: Any) -> Source:
-    """One entry of dataset_info.json. Raises Problem when it is broken or of a kind not served."""
-
-    def broken(en: str, zh: str) -> Problem:
-        return _info_broken(data_dir, {"en": f"{quoted(name)}: {en}", "zh": f"{quoted(name)}：{zh}"})
-
-    if not isinstance(entry, dict):
-        raise broken(f"is {kind_of(entry)}, not an object", f"是 {kind_of(entry)}，不是对象")
-    for key in _UNSERVED_KEYS:
-        if key in entry:
-            raise _unsupported(name, f"`{key}`", f"`{key}`")
-    if entry.get("ranking"):
-        raise _unsupported(name, "`ranking: true` (preference pairs)", "`ranking: true`（偏好数据）")
-    file_name, count = entry.get("file_name"), entry.get("num_samples")
-    if not isinstance(file_name, str) or not file_name:
-        raise broken("file_name is missing", "缺少 file_name")
-    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-        raise broken(
-            f"num_samples is {quoted(count)}, not a positive whole number",
-            f"num_samples 为 {quoted(count)}，须为正整数",
-        )
-    columns, tags = entry.get("columns", {}), entry.get("tags", {})
-    for key, value in (("columns", columns), ("tags", tags)):
-        if not isinstance(value, dict) or not all(isinstance(item, str | None) for item in value.values()):
-            raise broken(f"{key} must map names to names", f"{key} 须为名称到名称的对象")
-    for key in _UNSERVED_COLUMNS:
-        if columns.get(key):
-            raise _unsupported(name, f"the column `{key}`", f"列 `{key}`")
-    path = data_dir / file_name
-    if path.suffix.lower() not in SUFFIXES or os.path.isdir(path):
-        raise _unsupported(name, f"the file {quoted(file_name)}", f"文件 {quoted(file_name)}")
-    return Source(name, path, _declared(name, entry.get("formatting", "alpaca"), columns, tags), count)
+    """Its files known to be in `data_dir` or in a hub's cache."""
+    found = _Entry(data_dir, name, entry)
+    layout, count = found.layout, found.num_samples
+    if found.hub:
+        return Source(name, hub_datasets.files(name, found.hub), layout, count)
+    source = Source(name, found.files, layout, count)
+    _check_places(data_dir, source)
+    return source
 
 
-def _declared(name: str, formatting: Any, columns: dict[str, str | None], tags: dict[str, str | None]) -> Layout:
-    """The layout that an entry declares. As in LLaMA-Factory, naming any column unsets those not named."""
-    named = {key: value for key, value in columns.items() if value}
-    if formatting == "alpaca":
-        if columns and "response" not in named:
-            raise _unsupported(name, "text without a `response` column", "没有 `response` 列的文本")
-        return Layout("alpaca", {"prompt": "instruction", **named} if columns else _ALPACA)
-    if formatting not in ("sharegpt", "openai"):
-        raise _unsupported(name, f"`formatting: {formatting}`", f"`formatting: {formatting}`")
-    defaults = _SHAREGPT_TAGS if formatting == "sharegpt" else _OPENAI_TAGS
-    all_tags = {**defaults, "system_tag": "system", **{key: value for key, value in tags.items() if value}}
-    roles = {all_tags[f"{role}_tag"]: role for role in ("system", "user", "assistant")}
-    default_column = "conversations" if formatting == "sharegpt" else "messages"
-    return Layout(
-        "messages", {"messages": default_column, **named}, all_tags["role_tag"], all_tags["content_tag"], roles
-    )
+# ---- files and folders that nothing describes ----
 
 
-def recognised(name: str, row: Any) -> Layout:
-    """The layout of a file that nothing describes, by its first row."""
-    keys = set(row) if isinstance(row, dict) else set()
-    optional = {"system": "system", "history": "history"}
-    if {"instruction", "output"} <= keys:
-        return Layout("alpaca", {**_ALPACA, **optional})
-    for answer in ("completion", "response"):
-        if {"prompt", answer} <= keys:
-            return Layout("alpaca", {"prompt": "prompt", "response": answer, **optional})
-    for column in ("messages", "conversations"):
-        turns = row[column] if column in keys else None
-        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
-            tags = _OPENAI_TAGS if "role" in turns[0] else _SHAREGPT_TAGS
-            roles = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-            columns = {"messages": column, "system": "system"}
-            return Layout("messages", columns, tags["role_tag"], tags["content_tag"], roles)
-    raise row_problem(
-        name, 1, row,
-        "the format is not recognised; expected instruction + output, prompt + completion, "
-        "conversations (from, value) or messages (role, content)",
-        "无法识别格式；应为 instruction + output、prompt + completion、"
-        "conversations（from、value）或 messages（role、content）",
-    )  # fmt: skip
-
-
-# ---- files → rows ----
-
-
-def _opened(source: Source, read: Callable[[], T]) -> T:
-    """What `read` returns, its operating system errors told as a Problem."""
+def _bare(data_dir: Path) -> dict[str, tuple[Path, ...]]:
+    """Every data file, and every folder of them as one dataset; the folder itself where `datasets` has saved it."""
+    if saved := _saved_files(data_dir):
+        return {data_dir.resolve().name: saved}
     try:
-        return read()
+        paths = sorted(path for path in data_dir.iterdir() if path.name[0] != ".")
     except OSError as error:
         detail = error.strerror
-        raise Problem("file_unreadable", label=label("dataset"), path=str(source.path), detail=detail) from None
+        raise Problem("file_unreadable", label=label("dataset_dir"), path=str(data_dir), detail=detail) from None
+    files = {path: _stem(path) for path in paths if format_of(path) and path.is_file()}
+    stems = list(files.values())
+    found: dict[str, tuple[Path, ...]] = {}
+    found |= {stem if stems.count(stem) == 1 else path.name: (path,) for path, stem in files.items()}
+    for path in paths:
+        if path.name not in found and path.is_dir() and (inside := _saved_files(path) or _data_files(path)):
+            found[path.name] = inside
+    return found
 
 
-def rows_of(source: Source) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, row). Line by line where the file is jsonl, whatever its ending says."""
-    if not _is_jsonl(source):
-        yield from enumerate(_parsed_list(source), 1)
-        return
-    with _opened(source, lambda: source.path.open("rb")) as file:
-        row = offset = 0
-        for number, line in enumerate(file, 1):
-            if _bare(line):
-                row += 1
-                yield row, _parsed(source, _text(source, line, offset), number)
-            offset += len(line)
+def _stem(path: Path) -> str:
+    return Path(path.name[: -len(_PACKED)] if path.name.lower().endswith(_PACKED) else path.name).stem
 
 
-def _is_jsonl(source: Source) -> bool:
-    """Whether rows are lines: a .json file often holds jsonl, and the other way round."""
-    with _opened(source, lambda: source.path.open("rb")) as file:
-        first = next((line for raw in file if (line := _bare(raw))), b"")
-    if first.startswith(b"["):
-        return False
-    if source.path.suffix.lower() == ".jsonl" or not first:
-        return True
+def _data_files(folder: Path) -> tuple[Path, ...]:
+    """The data files of a folder, by name; what is hidden, and what is no data, is left out."""
     try:
-        json.loads(first)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        paths = [path for path in folder.iterdir() if path.name[0] != "." and format_of(path) and path.is_file()]
+    except OSError:  # not ours to read: no dataset of ours
+        return ()
+    return tuple(sorted(path for path in paths if path.name != INFO))[:_MOST_FILES]
 
 
-def _bare(line: bytes) -> bytes:
-    """`line` without a byte order mark and white space; nothing is left of a blank line."""
-    return line.removeprefix(b"\xef\xbb\xbf").strip()
-
-
-def _text(source: Source, data: bytes, offset: int = 0) -> str:
+def _saved_files(folder: Path, split: str = "train") -> tuple[Path, ...]:
+    """The files of a folder that the `datasets` library has saved, in their order; none for other folders."""
+    if (folder / "dataset_dict.json").is_file():
+        folder = folder / split
     try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        byte = offset + error.start + 1
-        raise Problem("dataset_encoding", name=source.name, path=str(source.path), byte=byte) from None
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        names = [item["filename"] for item in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple(folder / name for name in names if isinstance(name, str))
 
 
-def _parsed(source: Source, text: str, line: int = 0) -> Any:
-    """`text` as JSON; `line` is where it stands when it is a line of a file."""
-
-    def broken(number: int, detail: Any) -> Problem:
-        return Problem("dataset_json_broken", name=source.name, path=str(source.path), line=number, detail=detail)
-
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise broken(line or error.lineno, error.msg) from None
-    except RecursionError:
-        raise broken(line or 1, {"en": "nested too deeply", "zh": "嵌套过深"}) from None
-    except ValueError as error:  # a number of thousands of digits
-        raise broken(line or 1, str(error)) from None
-
-
-def _parsed_list(source: Source) -> list[Any]:
-    rows = _parsed(source, _text(source, _opened(source, source.path.read_bytes)))
-    if isinstance(rows, list):
-        return rows
-    detail = {
-        "en": f"the file holds {kind_of(rows)} instead of a list of rows",
-        "zh": f"文件内容是 {kind_of(rows)}，不是由行组成的列表",
-    }
-    raise Problem("dataset_json_broken", name=source.name, path=str(source.path), line=1, detail=detail)
-
-
-class _Lines:
-    """The rows of a jsonl file, parsed when asked for: of a large file only where its lines begin is kept."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.places: list[tuple[int, int]] = []  # (line number, byte offset)
-        offset = 0
-        with _opened(source, lambda: source.path.open("rb")) as file:
-            for number, line in enumerate(file, 1):
-                if _bare(line):
-                    self.places.append((number, offset))
-                offset += len(line)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: int) -> Any:
-        number, offset = self.places[index]
-        with _opened(self.source, lambda: self.source.path.open("rb")) as file:
-            file.seek(offset)
-            return _parsed(self.source, _text(self.source, file.readline(), offset), number)
-
-
-@lru_cache(maxsize=4)
-def _read_once(source_name: str, path: Path, modified_ns: int, size: int) -> "list[Any] | _Lines":
-    source = Source(source_name, path)
-    return _Lines(source) if _is_jsonl(source) else _parsed_list(source)
-
-
-def rows_for_paging(source: Source) -> "list[Any] | _Lines":
-    """The file's rows, kept while the file is unchanged, so that turning a page does not read it again."""
-    stat = _opened(source, source.path.stat)
-    return _read_once(source.name, source.path, stat.st_mtime_ns, stat.st_size)
-
-
-def row_problem(name: str, number: int, row: Any, en: str, zh: str) -> Problem:
-    columns = ", ".join(row) if isinstance(row, dict) and row else "–"
-    return Problem("dataset_row", name=name, row=number, detail={"en": en, "zh": zh}, columns=columns)
+def row_problem(name: str, number: int, row: Any, en: str, zh: str, code: str = "dataset_row") -> Problem:
+    columns = ", ".join(map(str, row)) if isinstance(row, dict) and row else "–"
+    return Problem(code, name=name, row=number, detail={"en": en, "zh": zh}, columns=columns)
 
 
 def kind_of(value: Any) -> str:

@@ -4,8 +4,10 @@
 """
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 # Half a character decodes to this. SentencePiece's byte tokens give one for each of at most 3 bytes.
 _HALF = "�"
@@ -21,7 +23,7 @@ class Detokenizer:
     The window begins where a character does: byte tokens torn apart would spoil the ones beside them.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, skip_special_tokens: bool = True) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", skip_special_tokens: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skipped: Collection[int] = frozenset(tokenizer.all_special_ids) if skip_special_tokens else ()
         self._window: list[int] = []

@@ -107,7 +107,7 @@ class FollowerLog(EventLog):
         self._path = path
 
     def append(self, event: str, **values: Any) -> None:
-        of_all = event == "warning" and str(values.get("code")).startswith(("samples_", "started_again"))
+        of_all = event == "warning" and str(values.get("code")).startswith(("samples_", "template_", "started_again"))
         if event in ("warning", "finished") and not of_all and values.get("outcome") in (None, "failed"):
             super().append(event, **values)
 

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from trainer import settings
 from trainer.field_types import Finite, No, OptionalText, Shown, setting
+from trainer.model_folder import located
 from trainer.problems import Problem, Problems, quoted
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -89,7 +90,8 @@ def parse(values: dict[str, Any]) -> ExportSettings:
         raise Problem("setting_choice", label=label("template"), value=quoted(found.template),
                       choices=", ".join(choices("template")))  # fmt: skip
     paths = ("model_name_or_path", "adapter_name_or_path", "export_dir")
-    return found.model_copy(update={key: _full(value) for key in paths if (value := getattr(found, key))})
+    full = {key: _full(value) for key in paths if (value := getattr(found, key))}
+    return found.model_copy(update=full | ({"model_name_or_path": located(model)} if (model := found.model_name_or_path) else {}))
 
 
 def to_flags(chosen: ExportSettings) -> list[str]:

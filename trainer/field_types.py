@@ -66,7 +66,11 @@ def _texts(value: Any) -> Any:
         except (ValueError, RecursionError):
             return value
     whole = (int, float)
-    return {key: str(item) if type(item) in whole else item for key, item in value.items()} if isinstance(value, dict) else value
+    return (
+        {key: str(item) if type(item) in whole else item for key, item in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def _whole_number(value: Any) -> Any:

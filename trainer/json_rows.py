@@ -125,7 +125,7 @@ def _row(decoder: Decoder, line: bytes, number: int) -> Any:
     def broken(detail: Words) -> Fault:
         reason = {"en": f"line {number} is not valid JSON: {detail['en']}",
                   "zh": f"第 {number} 行不是有效的 JSON：{detail['zh']}"}  # fmt: skip
-        return Fault(reason, text[:400], "dataset_json_broken", number)
+        return Fault(reason, text[:400])
 
     try:
         value, end = decoder.value(text)

@@ -6,12 +6,13 @@ Light: no torch. Reads names, sizes and headers only; whether the weights make s
 import json
 import os
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from trainer import settings
+from trainer import hub_caches, settings
 from trainer.problems import Problem, Problems
 
 Text = str | dict[str, str]
@@ -34,6 +35,8 @@ TOKENIZERS = (
 )
 _GIT_LFS = b"version https://git-lfs"
 _LARGEST_RECOMMENDATION = 64 * 1024
+# Of a cache with several models, in the sentence that asks to choose one.
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def describe(path: str | Path) -> ModelInfo:
     folder = check_model_folder(path)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     model_type = _config(folder, MODEL_LABEL)["model_type"]
-    return ModelInfo(folder, _name(Path(path).expanduser(), folder), size, model_type, _has_template(folder))
+    return ModelInfo(folder, model_name(Path(path).expanduser(), folder), size, model_type, has_template(folder))
 
 
 def read_ahead(path: str | Path) -> None:
@@ -110,33 +113,86 @@ def recommended(path: str | Path) -> dict[str, Any]:
 
 
 def resolve(path: Path) -> Path:
-    """A hub cache folder (models--org--name) leads to its snapshot: that of refs/main, else the newest.
+    """The folder to load from: what a hub's cache keeps below models--org--name or for the id org/name is a snapshot.
 
-    from_pretrained fails on the cache folder itself.
+    Of a cache's snapshots that of refs/main counts, else the newest, whole ones first. A cache's root leads to its
+    model where it has but one. What means nothing of these is given back as it is. Raises OSError for what cannot be
+    looked at.
     """
-    snapshots = path / "snapshots"
-    if (path / "config.json").exists() or not snapshots.is_dir():
+    if not path.is_dir():
+        found = [snapshot for folder in hub_caches.folders_of(str(path)) if (snapshot := resolve(folder)) != folder
+                 or (folder / "config.json").exists()]  # fmt: skip
+        return next((one for one in found if not missing_files(one)), found[0] if found else path)
+    if (path / "config.json").exists():
         return path
+    if path.name == "snapshots" or (path / "snapshots").is_dir():
+        return _snapshot(path.parent if path.name == "snapshots" else path) or path
+    inside = hub_caches.in_root(path)
+    return (_snapshot(inside[0]) or path) if len(inside) == 1 else path
+
+
+def located(typed: str) -> str:
+    """What `typed` means wherever a command is started: an absolute path; an id of a model that is not here stays."""
     try:
-        chosen = snapshots / (path / "refs" / "main").read_text().strip()
-        if chosen.parent == snapshots and (chosen / "config.json").exists():  # a name, no way to elsewhere
-            return chosen
-    except OSError:
-        pass  # No refs/main: a download of another revision.
-    found = [entry for entry in snapshots.iterdir() if (entry / "config.json").exists()]
-    return max(found, key=lambda entry: entry.stat().st_mtime, default=path)
+        path = Path(typed.strip()).expanduser()
+    except RuntimeError:  # ~name of nobody here: a folder of that name, as shells take it
+        path = Path(typed)
+    try:
+        found = resolve(path)
+        return typed.strip() if hub_caches.is_id(str(path)) and not found.is_dir() else str(found.absolute())
+    except (OSError, ValueError):  # no folder that anyone can open; the checks say so
+        return str(path.absolute())
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What the model in `folder` lacks to be whole, by names alone: its config, weights as the index lists them, or a
+    tokenizer. Raises OSError."""
+    found = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not (folder / WEIGHTS).is_file():
+        try:
+            found += [name for name in _shards(folder, MODEL_LABEL) if not (folder / name).is_file()]
+        except (FileNotFoundError, Problem):
+            found.append(WEIGHTS)
+    return found if _tokenizers(folder) else [*found, TOKENIZERS[0]]
+
+
+def _snapshot(repository: Path) -> Path | None:
+    """The snapshot to use of a cache's folder for one model; None where there is none with a config.json."""
+    snapshots, inside = repository / "snapshots", repository.resolve()
+    found = [entry for entry in snapshots.iterdir() if (entry / "config.json").exists()
+             and entry.resolve().is_relative_to(inside)]  # fmt: skip
+    if len(found) < 2:
+        return found[0] if found else None
+    try:
+        main = (repository / "refs" / "main").read_text().strip()
+    except (OSError, ValueError):
+        main = "master"  # ModelScope's, or a download of another revision
+    return max(found, default=None, key=lambda one: (not missing_files(one), one.name == main, one.stat().st_mtime))
 
 
 def _folder(path: str | Path, label: Text) -> Path:
     if not str(path).strip():
         raise Problem("model_missing", label=label)
-    folder = Path(str(path).strip()).expanduser()
     try:
-        if not folder.is_dir():
-            raise Problem("model_not_found", label=label, path=str(folder))
-        return resolve(folder)
-    except (OSError, ValueError):  # Unreadable parent, name too long, null byte: no folder that anyone can open.
-        raise Problem("model_not_found", label=label, path=str(folder)[:200].replace("\0", "?")) from None
+        folder = Path(str(path).strip()).expanduser()
+        found = resolve(folder)
+        if not found.is_dir():
+            raise _absent(folder, label)
+        if found == folder and len(several := hub_caches.in_root(folder)) > 1 and not (folder / "config.json").exists():
+            names = ", ".join(sorted(hub_caches.id_of(one) for one in several)[:MOST_NAMED])
+            raise Problem("model_several", label=label, path=str(folder), names=names)
+        return found
+    except (OSError, ValueError, RuntimeError) as error:  # Unreadable parent, name too long, null byte, no such home.
+        if isinstance(error, Problem):
+            raise
+        raise Problem("model_not_found", label=label, path=str(path).strip()[:200].replace("\0", "?")) from None
+
+
+def _absent(folder: Path, label: Text) -> Problem:
+    name = str(folder)
+    if hub_caches.is_id(name) and not folder.exists():
+        return Problem("model_not_here", label=label, name=name)
+    return Problem("model_not_found", label=label, path=name[:200].replace("\0", "?"))
 
 
 def _unreadable(error: OSError, folder: Path, label: Text) -> Problem:
@@ -230,12 +286,18 @@ def _cut_short(file: Path, size: int, whole: int | None = None) -> Text:
 
 
 def _check_tokenizer(folder: Path, label: Text) -> None:
-    found = [file for pattern in TOKENIZERS for file in folder.glob(pattern) if file.is_file()]
+    found = _tokenizers(folder)
     if not found:
         raise _missing(label, folder, TOKENIZERS[0])
     file = folder / TOKENIZERS[0]
     if file in found and not _ends_with_brace(file):
         raise _missing(label, folder, {"en": f"the whole of {file.name}", "zh": f"完整的 {file.name}"})
+
+
+def _tokenizers(folder: Path) -> list[Path]:
+    names = [file.name for file in folder.iterdir()]
+    return [folder / name for pattern in TOKENIZERS for name in names
+            if fnmatch(name, pattern) and (folder / name).is_file()]  # fmt: skip
 
 
 def _ends_with_brace(file: Path) -> bool:
@@ -264,12 +326,15 @@ def _check_adapter(folder: Path, label: Text) -> None:
         raise problem(fault)
 
 
-def _name(path: Path, folder: Path) -> str:
-    cache = next((parent for parent in (path, *folder.parents) if parent.name.startswith("models--")), None)
-    return cache.name.removeprefix("models--").replace("--", "/") if cache else folder.resolve().name
+def model_name(path: Path, folder: Path) -> str:
+    """What to call the model `path`, which is loaded from `folder`: a hub's id, else the folder's name."""
+    caches = (path, *(folder.parents[1:2] if folder.parent.name == "snapshots" else ()))
+    cache = next((place for place in caches if "--" in place.name and (place / "snapshots").is_dir()), None)
+    return hub_caches.id_of(cache) if cache else folder.resolve().name
 
 
-def _has_template(folder: Path) -> bool:
+def has_template(folder: Path) -> bool:
+    """Whether the model in `folder` brings a chat template."""
     if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return True
     try:

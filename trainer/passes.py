@@ -1,6 +1,6 @@
 """How a step's samples run through the model: in as few passes as fit the device, whatever the user's batch size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -21,6 +21,7 @@ from trainer.events import EventLog
 from trainer.graphs import PassGraphs
 from trainer.loss import LabelLoss, are_close
 from trainer.model import causal_lm, checkpoint_activations
+from trainer.packed import lengths_of
 from trainer.problems import Problem
 from trainer.settings import label
 
@@ -52,7 +53,7 @@ class Passes:
         self._loss_of, self._device, self._scaler = loss_of, device, scaler
         self._pad_id, self._events = pad_id, events
         self._most = self._budget = TOKEN_BUDGET.get(device.type, TOKEN_BUDGET["other"])
-        self._samples: list[Sample] = []
+        self._samples: Sequence[Sample] = []
         self._threads: Threads | None = None
         self._graphs: PassGraphs | None = None
         self._unpadded = False
@@ -95,29 +96,29 @@ class Passes:
         """Whether gradients must stay the tensors they are: zeroed, not dropped."""
         return self._graphs is not None
 
-    def check(self, samples: list[Sample]) -> None:
+    def check(self, samples: Sequence[Sample]) -> None:
         """Lets the loss find out how this model's logits are made, and whether samples can go unpadded; tried on two
         of `samples`."""
-        samples = _for_trial(samples)
+        trial = _for_trial(samples)
         with self._autocast():
-            self._loss_of.check(self._padded(samples, 1.0))
+            self._loss_of.check(self._padded(trial, 1.0))
         implementation = varlen_implementation(self._device, self._dtype)
         if implementation is None:
             return
         self._loss_of.eval()  # dropout would make any two passes differ
         with torch.no_grad(), self._autocast():
-            padded = [self._loss_of(self._padded([sample], 1.0), states=True) for sample in samples]
+            padded = [self._loss_of(self._padded([sample], 1.0), states=True) for sample in trial]
             if not use_varlen(causal_lm(self._loss_of.model), implementation):
                 self._loss_of.train()
                 return
-            together = self._loss_of(batching.flatten(samples).to(self._device.torch_device), states=True)
+            together = self._loss_of(batching.flatten(trial).to(self._device.torch_device), states=True)
         self._loss_of.train()
         # Two kernels in 16 bits are a few hundredths apart; a sample that sees another is by as much as it has.
         self._unpadded = are_close(together, torch.cat(padded), 0.2)
         if not self._unpadded:  # this model does more in its attention than the kernel knows
             causal_lm(self._loss_of.model).set_attn_implementation("sdpa")
 
-    def fit(self, samples: list[Sample], checkpointing: bool | None) -> None:
+    def fit(self, samples: Sequence[Sample], checkpointing: bool | None) -> None:
         """Finds the token budget, and whether activations are kept, by running the longest of `samples` once.
 
         `checkpointing`: the user's choice, None leaves it to the memory. Raises Problem when not even one sample fits.
@@ -129,7 +130,8 @@ class Passes:
             checkpointing = True if self._ranks.start.checkpointing else checkpointing
         if checkpointing or (self._ranks and checkpointing is None):  # sharded passes cannot be redone
             self._checkpoint()
-        longest = max(samples, key=lambda sample: len(sample.input_ids))
+        lengths = lengths_of(samples)
+        longest = samples[lengths.index(max(lengths))]
         if self._device.type == "cpu":
             return
         wanted = self._most
@@ -164,7 +166,7 @@ class Passes:
         """
         return self._with_room(samples, partial(self._backward, samples, count))
 
-    def _with_room(self, samples: list[Sample], run: Callable[[], Tensor]) -> Tensor:
+    def _with_room(self, samples: Sequence[Sample], run: Callable[[], Tensor]) -> Tensor:
         self._samples = samples
         while True:
             try:
@@ -174,7 +176,7 @@ class Passes:
                     raise
             self._make_room(samples)
 
-    def _make_room(self, samples: list[Sample]) -> None:
+    def _make_room(self, samples: Sequence[Sample]) -> None:
         self._loss_of.zero_grad(set_to_none=True)
         if self._graphs:  # they hold memory of their own
             self._graphs = None
@@ -186,7 +188,7 @@ class Passes:
             self._checkpoint()
         self._events.append("warning", **warning)
 
-    def _less(self, samples: list[Sample]) -> dict[str, Any]:
+    def _less(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """The warning that says what is done where memory was short for `samples`. Raises Problem when not even a
         single one fits."""
         longest = max(len(sample.input_ids) for sample in samples or [EMPTY])  # none of a short step may be ours
@@ -243,14 +245,14 @@ class Passes:
             return loss
 
     @torch.no_grad()
-    def evaluate(self, samples: list[Sample]) -> float:
+    def evaluate(self, samples: Sequence[Sample]) -> float:
         """The sum of the cross entropies of `samples`."""
         self._loss_of.eval()
         total = self._with_room(samples, partial(self._summed, samples))
         self._loss_of.train()
         return float(total)
 
-    def _summed(self, samples: list[Sample]) -> Tensor:
+    def _summed(self, samples: Sequence[Sample]) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=self._device.torch_device)
         # Cut in stretches: the cut is quadratic in the samples it sees.
         groups = [group for start in range(0, len(samples), 64) for group in self._cut(samples[start : start + 64])]
@@ -258,7 +260,7 @@ class Passes:
             total += self._loss(self._batch(group, weight))
         return total
 
-    def _cut(self, samples: list[Sample]) -> Groups:
+    def _cut(self, samples: Sequence[Sample]) -> Groups:
         groups = batching.cut([len(sample.input_ids) for sample in samples], self._budget, padded=not self._unpadded)
         return [[samples[position] for position in group] for group in groups]
 
@@ -273,12 +275,13 @@ class Passes:
         return batching.collate(samples, self._pad_id, weight, multiple).to(self._device.torch_device)
 
 
-def _for_trial(samples: list[Sample]) -> list[Sample]:
+def _for_trial(samples: Sequence[Sample]) -> list[Sample]:
     """Two samples that take little memory, the same one twice where there is no other."""
-    by_length = sorted(samples, key=lambda sample: len(sample.input_ids))
-    telling = [sample for sample in by_length if len(sample.input_ids) >= TRIAL_TOKENS]
+    lengths = lengths_of(samples)
+    by_length = sorted(range(len(samples)), key=lambda position: lengths[position])
+    telling = [position for position in by_length if lengths[position] >= TRIAL_TOKENS]
     chosen = telling[:2] if len(telling) > 1 else by_length[-2:]
-    return (2 * chosen)[:2]
+    return [samples[position] for position in (2 * chosen)[:2]]
 
 
 class Threads:

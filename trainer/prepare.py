@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from trainer import deepspeed_config, records, run_folder
+from trainer import deepspeed_config, run_folder, training_records
 from trainer.accelerators import accelerators, processor_name
 from trainer.events import read_events
 from trainer.lora_checks import check_lora
-from trainer.model_folder import check_adapter_folder, check_model_folder
+from trainer.model_folder import check_adapter_folder, check_model_folder, located
 from trainer.model_size import most_positions, tensors
 from trainer.problems import Problem, Problems, quoted
 from trainer.quantization import check_quantization
@@ -40,7 +40,7 @@ def absolute(settings: TrainSettings) -> TrainSettings:
     return settings.model_copy(
         update={
             "resume_from_checkpoint": resumed if resumed in (None, "latest") else full(resumed),
-            "model_name_or_path": full(settings.model_name_or_path),
+            "model_name_or_path": settings.model_name_or_path and located(settings.model_name_or_path),
             "dataset_dir": full(settings.dataset_dir),
             "output_dir": full(settings.output_dir),
             "deepspeed": settings.deepspeed
@@ -186,8 +186,11 @@ def _check_data(settings: TrainSettings) -> None:
         raise Problem("data_dir_missing", label=label("dataset_dir"), path=str(folder))
     if not settings.dataset:
         raise Problem("dataset_missing", label=label("dataset"))
-    total = sum(len(records.read_dataset(folder, name, settings.max_samples)) for name in settings.dataset)
-    validation_count(settings, total)
+    found, total = training_records.check_ahead(settings)
+    if found:
+        raise Problems(found)
+    if total is not None:
+        validation_count(settings, total)
 
 
 def validation_count(settings: TrainSettings, total: int) -> int:

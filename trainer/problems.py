@@ -8,7 +8,10 @@ import string
 from typing import Any, Literal, get_args
 
 from trainer.data_problems import DATA_SENTENCES
+from trainer.download_problems import DOWNLOAD_SENTENCES
+from trainer.prepare_problems import PREPARE_SENTENCES
 from trainer.system_words import in_chinese
+from trainer.template_problems import TEMPLATE_SENTENCES
 from trainer.upload_problems import UPLOAD_SENTENCES
 
 Language = Literal["en", "zh"]
@@ -17,6 +20,9 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 # code -> (en, zh). {label} is a setting's or a field's label in the reader's language.
 SENTENCES: dict[str, tuple[str, str]] = {
     **DATA_SENTENCES,
+    **DOWNLOAD_SENTENCES,
+    **TEMPLATE_SENTENCES,
+    **PREPARE_SENTENCES,
     **UPLOAD_SENTENCES,
     "setting_missing": (
         "{label}: nothing given. Fill it in.",
@@ -181,14 +187,6 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The checkpoint {path} does not fit the model {model}: {detail}. Choose the model it was trained on.",
         "检查点 {path} 与模型 {model} 不匹配：{detail}。请选择训练它时所用的模型。",
     ),
-    "template_missing": (
-        "{label}: the model {path} brings no chat template. Choose one, for example chatml.",
-        "{label}：模型 {path} 没有自带对话模板。请选择一个，例如 chatml。",
-    ),
-    "template_failed": (
-        "{label}: template {template} cannot render sample {row}: {detail}",
-        "{label}：模板 {template} 无法渲染第 {row} 条样本：{detail}",
-    ),
     "cutoff_over_positions": (
         "{label}: got {value}, and the model {path} has positions for {limit} tokens only. Set it to {limit} or less.",
         "{label}：给出的是 {value}，而模型 {path} 只有 {limit} 个词元的位置。请设为 {limit} 或更小。",
@@ -219,6 +217,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: a run is writing to {path} now. Abort it first or choose a new folder.",
         "{label}：有训练正在写入 {path}。请先中断它，或换一个新目录。",
     ),
+    "output_in_use_elsewhere": (
+        "{label}: {path} was being written on machine {host} a short while ago. Abort it on a page there, wait ten "
+        "minutes if that machine is gone, or choose a new folder.",
+        "{label}：机器 {host} 不久前还在写入 {path}。请在那台机器的页面上中断它；若那台机器已不在，请等待十分钟；也可换一个新目录。",
+    ),
     "queued_already": (
         "{label}: {name} waits in the queue already, at place {place}. Choose a new folder, or cancel it in Runs.",
         "{label}：{name} 已在排队（第 {place} 位）。请换一个新目录，或在“运行记录”里取消排队。",
@@ -239,13 +242,17 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{name} is training now. Abort it first; nothing was deleted.",
         "{name} 正在训练。请先中断它；没有删除任何内容。",
     ),
+    "run_trains_elsewhere": (
+        "{name} was training on machine {host} a short while ago. Abort it on a page there; nothing was deleted.",
+        "{name} 不久前还在机器 {host} 上训练。请在那台机器的页面上中断它；没有删除任何内容。",
+    ),
     "run_is_queued": (
         "{name} waits in the queue. Cancel that first; nothing was deleted.",
         "{name} 正在排队。请先取消排队；没有删除任何内容。",
     ),
     "run_elsewhere": (
-        "{name} is a link that leads out of the runs folder. Remove it in a terminal; nothing was deleted.",
-        "{name} 是指向运行目录之外的链接。请在终端里移除；没有删除任何内容。",
+        "{name} is a link to another folder. Remove it in a terminal; nothing was deleted.",
+        "{name} 是指向其他文件夹的链接。请在终端里移除；没有删除任何内容。",
     ),
     "run_not_deleted": (
         "{name} could not be deleted ({detail}). Check who may write to {path}.",
@@ -404,6 +411,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The process was killed from outside ({signal}). Start again, or resume from the last checkpoint.",
         "进程被外部终止（{signal}）。请重新开始，或从最近的检查点继续。",
     ),
+    "record_damaged": (
+        "The run's record {file} is missing or damaged, so how it ended cannot be told; its checkpoints are as they were. "
+        "Resume from the last one, or start again.",
+        "这次训练的记录文件 {file} 丢失或损坏，无法得知它如何结束；检查点不受影响。请从最近的检查点继续，或重新开始。",
+    ),
     "vanished": (
         "The process vanished without a word: killed from outside, or for want of memory. "
         "Resume from the last checkpoint, or start again.",
@@ -539,6 +551,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "machine_restarted": (
         "The machine was restarted during the run. Resume from the last checkpoint.",
         "训练途中机器重新启动过。请从最近的检查点继续。",
+    ),
+    "host_silent": (
+        "This run is on machine {host}, of which nothing has been heard for {ago}: the machine is lost or off, or the run "
+        "was ended there. Only {host} can tell; if it is over, resume from the last checkpoint.",
+        "这次训练在机器 {host} 上，已有 {ago}没有新记录：那台机器失联或关机，或训练在那里被终止，本机无法判断。"
+        "确认它已结束后，请从最近的检查点继续。",
     ),
     "other_host": (
         "This run belongs to machine {host}; only that machine can tell whether it is alive.",

@@ -1,181 +1,221 @@
-"""Datasets → conversations, every row checked: Alpaca, ShareGPT, OpenAI messages, prompt and completion.
+"""Datasets → records, every row checked: conversations, texts, preference pairs and labelled answers.
 
 Light: no torch. What a chat template makes of a conversation is not its business.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from trainer.dataset_files import (
-    Layout,
-    Source,
-    find_source,
-    kind_of,
-    recognised,
-    row_problem,
-    rows_for_paging,
-    rows_of,
-)
+from trainer import row_files, row_messages
+from trainer.dataset_files import Source, find_source, kind_of, row_problem
 from trainer.dataset_files import list_datasets as list_datasets
-from trainer.problems import Problem, quoted
+from trainer.layouts import Kind, Layout, recognised
+from trainer.problems import Problem
+from trainer.row_files import count_rows as count_rows
+from trainer.row_messages import Message
+from trainer.settings import label
+from trainer.text_files import Fault, Words
+
+_MOST_LOOKED_AT = 20
+_TOLD_EVERY = 1024
+_EXCERPT = 400
 
 
 @dataclass(frozen=True)
 class Record:
-    """One conversation. `row`: 1-based, as the file has it; `raw`: the row itself.
+    """One sample. `row`: 1-based, as the dataset has it over all its files; `raw`: the row itself.
 
-    `messages`: {"role": system | user | assistant, "content": str}, an optional system message,
-    then user and assistant in turn, ending with assistant.
+    `messages`: {"role": system | user | assistant | tool, "content": str}, those of assistants with `tool_calls` where
+    they call tools: an optional system message, then user (or tools' results) and assistant in turn, ending with
+    assistant. kind text: one message of the role "text". kind preference: they end with the chosen answer, and `rejected`
+    is the other one. kind kto: `desirable` says whether the answer is wanted. `tools`: as chat templates take them.
     """
 
     dataset: str
     row: int
-    messages: tuple[dict[str, str], ...]
+    kind: Kind
+    messages: tuple[Message, ...]
     raw: Any
+    tools: tuple[dict[str, Any], ...] = ()
+    rejected: tuple[Message, ...] = ()
+    desirable: bool | None = None
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used. `reason`: why, as a part of a sentence; `raw_excerpt`: how it begins."""
+
+    row: int
+    reason: Words
+    raw_excerpt: str
+    problem: Problem
 
 
 def read_dataset(data_dir: Path, name: str, max_samples: int | None = None) -> list[Record]:
-    """The first `max_samples` rows as conversations; rows after them are not checked.
+    """The first `max_samples` rows; rows after them are not checked.
 
     An entry's num_samples takes that many first, beginning again where the file has fewer, so that it
     weighs datasets as in LLaMA-Factory (which draws them at random). Raises Problem at the first bad row.
     """
-    source = find_source(data_dir, name)
+    return [_good(record) for record in samples(find_source(data_dir, name), max_samples)]
+
+
+def samples(source: Source, max_samples: int | None = None) -> Iterator[Record | BadRow]:
+    """What read_dataset reads, one by one, bad rows among them. Raises Problem for a file that cannot be read."""
     wanted = min((n for n in (max_samples, source.num_samples) if n is not None), default=None)
-    records = list(_records(source, islice(rows_of(source), wanted)))
-    if not records:
-        raise Problem("dataset_empty", name=name, path=str(source.path))
-    if wanted is not None and source.num_samples is not None:
-        records = (records * (wanted // len(records) + 1))[:wanted]
-    return records
+    given = 0
+    while wanted is None or given < wanted:
+        before = given
+        for record in islice(iterate(source), None if wanted is None else wanted - given):
+            given += 1
+            yield record
+        if given == before:
+            raise Problem("dataset_empty", name=source.name, path=str(source.path))
+        if source.num_samples is None:
+            return
 
 
-def preview(data_dir: Path, name: str, page: int, page_size: int) -> tuple[list[Record], int]:
-    """The rows of `page` (from 1) and the number of rows in the file. Only those rows are checked.
+def preview(data_dir: Path, name: str, page: int, page_size: int) -> tuple[list[Record | BadRow], int | None]:
+    """The rows of `page` (from 1) and the number of rows, None while nobody has counted those of a large file.
 
-    A page past the end is empty. Raises Problem as read_dataset does.
+    Only those rows are checked. A page past the end is empty. Raises Problem for what is wrong with the whole dataset.
     """
     source = find_source(data_dir, name)
-    rows = rows_for_paging(source)
-    if not len(rows):
-        raise Problem("dataset_empty", name=name, path=str(source.path))
-    first = (max(page, 1) - 1) * page_size
-    numbered = ((index + 1, rows[index]) for index in range(first, min(first + page_size, len(rows))))
-    if source.layout is None and first:
-        source = replace(source, layout=recognised(name, rows[0]))
-    return list(_records(source, numbered)), len(rows)
-
-
-def _records(source: Source, rows: Iterable[tuple[int, Any]]) -> Iterator[Record]:
-    layout = source.layout
-    for number, row in rows:
-        layout = layout or recognised(source.name, row)
-        try:
-            messages = _messages(row, layout)
-        except _BadRow as bad:
-            raise row_problem(source.name, number, row, *bad.args) from None
-        yield Record(source.name, number, messages, row)
-
-
-class _BadRow(Exception):
-    """What is wrong with a row: (en, zh)."""
-
-
-def _messages(row: Any, layout: Layout) -> tuple[dict[str, str], ...]:
-    if not isinstance(row, dict):
-        raise _BadRow(f"it is {kind_of(row)}, not an object with columns", f"它是 {kind_of(row)}，不是含有列的对象")
-    turns = list(_alpaca(row, layout) if layout.formatting == "alpaca" else _turns(row, layout))
-    system = layout.columns.get("system")
-    if system and row.get(system) is not None and turns[0][0] != "system":
-        turns.insert(0, ("system", _checked_text(row[system], f"`{system}`")))
-    if turns[0][0] == "system" and not turns[0][1].strip():
-        turns.pop(0)
-    _check_order([role for role, _ in turns])
-    for number, (role, content) in enumerate(turns, 1):
-        if not content.strip():
-            en, zh = ("answer", "回答") if role == "assistant" else ("prompt", "提问")
-            raise _BadRow(f"the {en} (message {number}) is empty", f"{zh}（第 {number} 条消息）为空")
-    return tuple({"role": role, "content": content} for role, content in turns)
-
-
-def _column(row: dict[str, Any], column: str) -> Any:
-    if column not in row:
-        raise _BadRow(f"the column `{column}` is missing", f"缺少列 `{column}`")
-    return row[column]
-
-
-def _checked_text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise _BadRow(
-            f"{where} is {kind_of(value)} ({quoted(value)}), not text",
-            f"{where} 是 {kind_of(value)}（{quoted(value)}），不是文字",
-        )
+    layout = layout_of(source)
+    found = row_files.page(source, (max(page, 1) - 1) * page_size, page_size)
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        broken = f"\\u{ord(value[error.start]):04x}"
-        raise _BadRow(f"{where} holds half a character ({broken})", f"{where} 含有半个字符（{broken}）") from None
-    return value
+        total = row_files.known_total(source)
+    except Problem:  # further down; whoever turns the pages comes to it
+        total = None
+    return [_record(source, layout, row, place) for row, place in found], total
 
 
-def _alpaca(row: dict[str, Any], layout: Layout) -> Iterator[tuple[str, str]]:
-    columns = layout.columns
-    history = row.get(columns.get("history", "")) or []
-    where = f"`{columns.get('history')}`"
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise _BadRow(f"{where} is not a list of [question, answer] pairs", f"{where} 不是 [提问, 回答] 的列表")
-    for question, answer in history:
-        yield "user", _checked_text(question, where)
-        yield "assistant", _checked_text(answer, where)
-    parts = [_checked_text(_column(row, columns["prompt"]), f"`{columns['prompt']}`")]
-    if (query := columns.get("query")) and row.get(query) is not None:
-        parts.append(_checked_text(row[query], f"`{query}`"))
-    answer = _checked_text(_column(row, columns["response"]), f"`{columns['response']}`")
-    yield "user", "\n".join(part for part in parts if part)
-    yield "assistant", answer
+# How many rows and about how many bytes have been read, and how many bytes there are.
+Progress = Callable[[int, int, int], None]
 
 
-def _turns(row: dict[str, Any], layout: Layout) -> Iterator[tuple[str, str]]:
-    column = layout.columns["messages"]
-    turns = _column(row, column)
-    if not isinstance(turns, list):
-        raise _BadRow(
-            f"`{column}` is {kind_of(turns)}, not a list of messages", f"`{column}` 是 {kind_of(turns)}，不是消息列表"
-        )
-    if not turns:
-        raise _BadRow(f"`{column}` is an empty conversation", f"`{column}` 是空的对话")
-    for number, turn in enumerate(turns, 1):
-        where = f"`{column}`[{number}]"
-        if not isinstance(turn, dict) or not {layout.role_tag, layout.content_tag} <= set(turn):
-            raise _BadRow(
-                f"{where} must have `{layout.role_tag}` and `{layout.content_tag}`",
-                f"{where} 须有 `{layout.role_tag}` 和 `{layout.content_tag}`",
-            )
-        role, roles = turn[layout.role_tag], layout.roles
-        if not isinstance(role, str) or role not in roles:
-            known = ", ".join(roles)
-            raise _BadRow(
-                f"{where} has the role {quoted(role)}; known are {known}",
-                f"{where} 的角色是 {quoted(role)}；应为 {known}",
-            )
-        yield roles[role], _checked_text(turn[layout.content_tag], f"{where}.{layout.content_tag}")
+def iterate(source: Source, first: int = 0, progress: Progress | None = None) -> Iterator[Record | BadRow]:
+    """Every row behind the first `first`, in bounded memory. Raises Problem for what cannot be read on at all.
+
+    `progress` is called before each row.
+    """
+    layout = layout_of(source)
+    done, total = 0, source.bytes() if progress else 0
+    for row, place in row_files.rows_from(source, first):
+        if progress:
+            done = row_files.bytes_before(source, place.rows) if place.rows % _TOLD_EVERY == 0 else done
+            progress(place.rows, done, total)
+        yield _record(source, layout, row, place)
 
 
-def _check_order(roles: list[str]) -> None:
-    """Raises _BadRow unless: an optional system message, then user and assistant in turn, assistant last."""
-    first = 1 if roles[:1] == ["system"] else 0
-    for index in range(first, len(roles)):
-        expected = ("user", "assistant")[(index - first) % 2]
-        if roles[index] != expected:
-            raise _BadRow(
-                f"message {index + 1} is of the role {roles[index]} where {expected} must follow",
-                f"第 {index + 1} 条消息的角色是 {roles[index]}，此处应为 {expected}",
-            )
-    if roles[-1:] != ["assistant"] or len(roles) == first:
-        raise _BadRow(
-            "the conversation ends without an answer: its last message must be the assistant's",
-            "对话没有以回答结束：最后一条消息须是助手的回答",
-        )
+def layout_of(source: Source) -> Layout:
+    """How rows hold what is trained on: as declared, else by the first of them that can be recognised. Raises Problem."""
+    if source.layout:
+        return source.layout
+    rows = row_files.page(source, 0, _MOST_LOOKED_AT)
+    if not rows:
+        raise Problem("dataset_empty", name=source.name, path=str(source.path))
+    for row, _ in rows:
+        if found := recognised(row):
+            return found
+    row, place = rows[0]
+    if not isinstance(row, dict):
+        raise _bad(source, row, place, *_no_object(row)).problem
+    raise row_problem(
+        source.name, 1, row,
+        "the format is not recognised; expected instruction + output, prompt + completion, conversations (from, value), "
+        "messages (role, content), chosen + rejected, or text",
+        "无法识别格式；应为 instruction + output、prompt + completion、conversations（from、value）、"
+        "messages（role、content）、chosen + rejected 或 text",
+        "dataset_layout",
+    )  # fmt: skip
+
+
+def check_stage(source: Source, stage: str) -> None:
+    """Raises Problem for a dataset of which the stage trains nothing."""
+    kind = layout_of(source).kind
+    if kind == {"sft": "conversation", "pt": "text"}[stage]:
+        return
+    wanted, remedy = _STAGES[stage]
+    if (stage, kind) == ("sft", "text"):
+        remedy = {"en": "Set the stage to pt, or choose conversations.", "zh": "请把训练阶段设为 pt，或选择对话数据。"}
+    raise Problem("dataset_stage", name=source.name, label=label("stage"), stage=stage, kind=_KINDS[kind], wanted=wanted,
+                  remedy=remedy)  # fmt: skip
+
+
+_KINDS: dict[Kind, Words] = {
+    "conversation": {"en": "conversations", "zh": "对话"},
+    "text": {"en": "plain texts", "zh": "纯文本"},
+    "preference": {"en": "preference pairs (chosen, rejected)", "zh": "偏好数据（chosen、rejected）"},
+    "kto": {"en": "labelled answers (KTO)", "zh": "带标签的回答（KTO）"},
+}
+_STAGES: dict[str, tuple[Words, Words]] = {
+    "sft": (_KINDS["conversation"], {"en": "Choose conversations: training on preferences is not there yet.",
+                                     "zh": "请选择对话数据：暂不支持偏好训练。"}),
+    "pt": (_KINDS["text"], {"en": "Set the stage to sft, or choose texts (a column text, or txt files).",
+                            "zh": "请把训练阶段设为 sft，或选择文本数据（text 列或 txt 文件）。"}),
+}  # fmt: skip
+
+
+# ---- one row ----
+
+
+def _good(record: Record | BadRow) -> Record:
+    if isinstance(record, BadRow):
+        raise record.problem
+    return record
+
+
+def _record(source: Source, layout: Layout, row: Any, place: row_files.Place) -> Record | BadRow:
+    if not isinstance(row, dict):
+        return _bad(source, row, place, *_no_object(row))
+    try:
+        return _checked(source.name, layout, place.rows, row)
+    except row_messages.BadRow as bad:
+        return _bad(source, row, place, *bad.args)
+
+
+def _no_object(row: Any) -> tuple[str, str]:
+    if isinstance(row, Fault):
+        return row.reason["en"], row.reason["zh"]
+    return f"it is {kind_of(row)}, not an object with columns", f"它是 {kind_of(row)}，不是含有列的对象"
+
+
+def _bad(source: Source, row: Any, place: row_files.Place, en: str, zh: str) -> BadRow:
+    if len(source.files) > 1:
+        file, number = source.files[place.file].name, place.rows - place.begun
+        en, zh = f"{en} ({file}, row {number} there)", f"{zh}（{file} 的第 {number} 行）"
+    excerpt = row.excerpt if isinstance(row, Fault) else json.dumps(row, ensure_ascii=False, default=str)[:_EXCERPT]
+    return BadRow(place.rows, {"en": en, "zh": zh}, excerpt, row_problem(source.name, place.rows, row, en, zh))
+
+
+def _checked(name: str, layout: Layout, number: int, row: dict[str, Any]) -> Record:
+    if layout.kind == "text":
+        return Record(name, number, "text", (_text(row, layout.columns["text"]),), row)
+    messages, rejected = row_messages.prompt_and_answers(row, layout)
+    found = Record(name, number, layout.kind, tuple(messages), row, row_messages.tools(row, layout), tuple(rejected))
+    return replace(found, desirable=_label(row, layout.columns["kto_tag"])) if layout.kind == "kto" else found
+
+
+def _text(row: dict[str, Any], column: str) -> Message:
+    if column not in row:
+        raise row_messages.BadRow(f"the column `{column}` is missing", f"缺少列 `{column}`")
+    text = row_messages.checked_text(row[column], f"`{column}`")
+    if not text.strip():
+        raise row_messages.BadRow(f"`{column}` is empty", f"`{column}` 为空")
+    return {"role": "text", "content": text}
+
+
+def _label(row: dict[str, Any], column: str) -> bool:
+    value = row.get(column)
+    known = {"true": True, "false": False, "1": True, "0": False}
+    label_text = str(value).lower()
+    if label_text not in known or isinstance(value, float):
+        raise row_messages.BadRow(f"`{column}` is {kind_of(value)} ({json.dumps(value, default=str)[:80]}), not true or false",
+                                  f"`{column}` 是 {kind_of(value)}（{json.dumps(value, default=str)[:80]}），"
+                                  "须为 true 或 false")  # fmt: skip
+    return known[label_text]

@@ -7,14 +7,15 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer import json_rows, table_rows
 from trainer.dataset_files import Source, format_of
 from trainer.json_rows import Item
+from trainer.text_files import PACKED, told
 from trainer.text_files import Fault as Fault
-from trainer.text_files import told
 
 _READERS: dict[str, Callable[..., Iterator[Item]]] = {
     ".json": json_rows.rows,
@@ -32,27 +33,28 @@ _COUNTED_BYTES = 16 * 2**20
 
 
 class Place(NamedTuple):
-    """Behind the row `rows` of a dataset: in which file, and where there."""
+    """Behind the row `rows` of a dataset: in which file, which begins behind the row `begun`, and where there."""
 
     rows: int = 0
     file: int = 0
     offset: int = 0
     line: int = 0
+    begun: int = 0
 
 
-def read(source: Source, place: Place = Place(), skim: bool = False) -> Iterator[tuple[Any, Place]]:
+def read(source: Source, place: Place, skim: bool = False) -> Iterator[tuple[Any, Place]]:
     """The rows behind `place`, each with the place behind it; a row that cannot be read is a Fault. Raises Problem.
 
     `skim`: they are wanted for their places alone, and may be None.
     """
-    rows, offset, line = place.rows, place.offset, place.line
+    rows, offset, line, begun = place.rows, place.offset, place.line, place.begun
     for index in range(place.file, len(source.files)):
         path = source.files[index]
         with told(source.name, path):
             for value, behind, number in _READERS[format_of(path)](path, offset, line, skim):
                 rows += 1
-                yield value, Place(rows, index, behind, number)
-        offset = line = 0
+                yield value, Place(rows, index, behind, number, begun)
+        offset, line, begun = 0, 0, rows
 
 
 class _Places:
@@ -90,28 +92,24 @@ def _places(source: Source) -> _Places:
     return found
 
 
-def page(source: Source, first: int, count: int) -> list[tuple[int, Any]]:
-    """(row number from 1, row) of `count` rows behind the first `first`. Raises Problem."""
-    places = _places(source)
-    found = []
-    for value, place in _from(source, places, first):
-        found.append((place.rows, value))
-        if len(found) == count:
-            break
-    return found
+def page(source: Source, first: int, count: int) -> list[tuple[Any, Place]]:
+    """`count` rows behind the first `first`, each with its place. Raises Problem."""
+    return list(islice(_from(source, _places(source), first), count))
 
 
 def _from(source: Source, places: _Places, first: int) -> Iterator[tuple[Any, Place]]:
     """The rows behind the first `first`. Notes the places that it passes."""
     start = _jumped(source, places.before(first), first)
     if start.rows + _STRIDE < first:
-        for _, start in read(source, start, skim=True):
-            _note(places, start)
-            if start.rows >= first:
+        place = start
+        for _, place in read(source, start, skim=True):
+            _note(places, place)
+            if place.rows >= first:
                 break
         else:
-            places.total = start.rows
+            places.total = place.rows
             return
+        start = place
     place = start
     for value, place in read(source, start):
         _note(places, place)
@@ -135,19 +133,36 @@ def _jumped(source: Source, place: Place, first: int) -> Place:
             count = table_rows.row_count(path)
         if count is None:
             return place
-        begun = place.rows - place.offset
-        if first < begun + count:
-            return Place(first, place.file, first - begun, first - begun)
-        if place.file + 1 == len(source.files):
-            return Place(begun + count, place.file, count, count)
-        place = Place(begun + count, place.file + 1)
+        inside = min(first - place.begun, count)
+        if inside < count or place.file + 1 == len(source.files):
+            return Place(place.begun + inside, place.file, inside, inside, place.begun)
+        place = Place(place.begun + count, place.file + 1, begun=place.begun + count)
     return place
 
 
-def rows_from(source: Source, first: int = 0) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, row) behind the first `first`, to the end."""
-    for value, place in _from(source, _places(source), first):
-        yield place.rows, value
+def rows_from(source: Source, first: int = 0) -> Iterator[tuple[Any, Place]]:
+    """The rows behind the first `first`, to the end, each with its place."""
+    return _from(source, _places(source), first)
+
+
+def bytes_before(source: Source, rows: int) -> int:
+    """About how many of the files' bytes stand before the row `rows`, which has been read."""
+    place = _places(source).before(rows)
+    sizes = [path.stat().st_size for path in source.files]
+    return sum(sizes[: place.file]) + int(place.offset * _bytes_an_offset(source.files[place.file]))
+
+
+def _bytes_an_offset(path: Path) -> float:
+    """How many bytes of the file stand behind one step of a place's offset, about."""
+    if rows := table_rows.row_count(path):
+        return path.stat().st_size / rows
+    if format_of(path) == ".arrow":
+        return 0.0  # it does not say how many rows it has
+    with told("", path), path.open("rb") as file:
+        if file.read(2) != PACKED:
+            return 1.0
+        file.seek(-4, 2)
+        return path.stat().st_size / max(int.from_bytes(file.read(), "little"), 1)  # less whole times 4 GiB
 
 
 def known_total(source: Source) -> int | None:
@@ -169,7 +184,8 @@ def count_rows(source: Source) -> int:
         place = places.known[-1]
         if all(map(_counts_itself, source.files)):
             place = _jumped(source, place, 2**60)
-        for _, place in read(source, place, skim=True):
-            _note(places, place)
-        places.total = place.rows
+        last = place
+        for _, last in read(source, place, skim=True):
+            _note(places, last)
+        places.total = last.rows
     return places.total

@@ -89,6 +89,10 @@ class Identity:
         except (psutil.Error, ValueError, OverflowError):
             return False
 
+    def is_of_another_machine(self) -> bool:
+        """Whether it was written where this machine cannot see processes: another host, or another pod of this one's."""
+        return not self.copied and self.host != socket.gethostname() and not self.is_alive()
+
     def memory_was_short(self) -> bool | None:
         """Whether the kernel has ended a process of this one's control group for memory since; None: it cannot tell."""
         now = oom.kills(Path(self.oom_counter)) if self.oom_counter else None
@@ -199,6 +203,20 @@ def lock(folder: Path) -> IO[str] | None:
         file.close()
         return None
     return file
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether some process holds the run's lock; of a shared disk, where it passes locks on, also one elsewhere."""
+    try:
+        with open(
+            folder / LOCK, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        ) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # none, or not to be had: nothing is known
+        return False
+    return False
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -32,7 +32,8 @@ MOST_BYTES = 10 * 2**30
 LEAST_BYTES = 2**20
 # Remains of processes that died.
 _STALE_S = 24 * 3600
-_INFO, _FILES = "info.json", {"ids": IDS, "trained": TRAINED, "offsets": OFFSETS}
+_INFO = "info.json"
+_FILES: tuple[tuple[str, "np.dtype[Any]"], ...] = (("ids", IDS), ("trained", TRAINED), ("offsets", OFFSETS))
 # Libraries whose versions decide what text becomes.
 _LIBRARIES = ("tokenizers", "transformers", "jinja2", "sentencepiece", "tiktoken")
 # Files of a model folder that do: of its tokenizer, and its code.
@@ -111,8 +112,8 @@ def find(name: str) -> Entry | None:
     try:
         info = json.loads((place / _INFO).read_text(encoding="utf-8"))
         sizes = {"ids": info["tokens"], "trained": info["tokens"], "offsets": info["samples"] + 1}
-        arrays = {file: _mapped(place / file, dtype, sizes[file]) for file, dtype in _FILES.items()}
-        entry = Entry(Part(**arrays), info["told"])
+        arrays = [_mapped(place / file, dtype, sizes[file]) for file, dtype in _FILES]
+        entry = Entry(Part(*arrays), info["told"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     with contextlib.suppress(OSError):  # a cache that can only be read has no order
@@ -145,6 +146,8 @@ class Draft:
             os.fsync(file.fileno())  # or a loss of power could leave a whole entry of zeros
         self.close()
         _make_room(sum(path.stat().st_size for path in self._place.iterdir()))
+        if find(self._name) is None:
+            _remove(folder() / self._name)  # what is left of one that is broken
         with contextlib.suppress(OSError):  # another process was quicker: its entry is as good
             self._place.rename(folder() / self._name)
         return find(self._name)

@@ -64,8 +64,8 @@ class TrainSettings(BaseModel):
         "训练 LoRA 时把模型压缩到 8 或 4 位（QLoRA）：更省显存，但更慢；放得下就选 none",
         "Keeps the model under a LoRA in 8 or 4 bits (QLoRA): less memory, slower. none if the model fits without")
     template: str = setting("auto", "model", "对话模板", "Chat template",
-        "对话怎样写成模型读的文字；auto 使用模型自带的模板，一般不用改",
-        "How a conversation becomes the text that the model reads. auto takes the model's own template: the usual choice")
+        "对话怎样写成模型读的文字；auto 用模型自带的模板，没有则用它所属系列的，一般不用改",
+        "How a conversation becomes the text that the model reads. auto, the usual choice, is the model's own, else its family's")
 
     stage: Literal["sft", "pt"] = setting("sft", "data", "训练阶段", "Stage",
         "sft 监督微调：学会像数据集那样回答；pt 预训练：学习整段文字，数据集须有 text 列或为 txt 文件",
@@ -186,14 +186,14 @@ class TrainSettings(BaseModel):
     interleave_probs: Weights = setting((), "file", "混合比例", "Mix weights",
         "交替取样时每个数据集的概率，按数据集顺序，总和为 1", "How often each dataset is drawn from when they are interleaved; "
         "together 1", "0.7,0.3")
-    skip_bad_rows: bool = setting(False, "file", "跳过坏行", "Skip bad rows",
+    skip_bad_rows: bool = setting(False, "data", "跳过坏行", "Skip bad rows",
         "跳过无法使用的行并报告数量；不选则有坏行就不训练", "Leaves rows out that cannot be used and says how many; off: they stop "
         "the run", "true")
-    placeholders: Texts = setting({}, "file", "占位符", "Placeholders",
+    placeholders: Texts = setting({}, "data", "占位符", "Placeholders",
         "数据集里 {{名称}} 要换成的文字，例如 {name: 小微}；文件本身不变",
         "What stands in the place of {{name}} in the datasets, such as {name: Ada}; the files stay as they are",
         '{"name": "Ada"}')
-    literal_placeholders: bool = setting(False, "file", "占位符按原样", "Literal placeholders",
+    literal_placeholders: bool = setting(False, "data", "占位符按原样", "Literal placeholders",
         "没有填写的 {{名称}} 就按原样训练", "Every {{name}} that is not filled in is meant as it stands", "true")
     resume_from_checkpoint: OptionalText = setting(None, "file", "继续训练的检查点", "Resume from checkpoint",
         "检查点文件夹；latest 为输出目录里最近的", "A checkpoint folder; latest: the newest in the output dir", "latest")

@@ -139,19 +139,11 @@ def parquet_rows(path: Path, offset: int = 0, line: int = 0, skim: bool = False)
     import pyarrow.parquet as pq
 
     with _arrow_told("parquet"), pq.ParquetFile(path, buffer_size=2**20) as file:
-        groups, before = [], 0
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            if before + count > offset:
-                groups.append(group)
-            elif not groups:
-                before += count
-                continue
-            if groups and groups[0] != group:
-                break  # only where the first group begins matters
-        wanted = range(groups[0], file.num_row_groups) if groups else []
-        row = before if groups else offset
-        for batch in file.iter_batches(batch_size=_BATCH, row_groups=list(wanted)):
+        group = row = 0
+        while group < file.num_row_groups and row + file.metadata.row_group(group).num_rows <= offset:
+            row += file.metadata.row_group(group).num_rows
+            group += 1
+        for batch in file.iter_batches(batch_size=_BATCH, row_groups=list(range(group, file.num_row_groups))):
             yield from _cells(batch, row, offset)
             row += batch.num_rows
 
@@ -163,7 +155,9 @@ def arrow_rows(path: Path, offset: int = 0, line: int = 0, skim: bool = False) -
     with _arrow_told("arrow"), pa.OSFile(str(path)) as file:
         row = 0
         for batch in _batches(file):
-            if row + batch.num_rows > offset:
+            if skim:
+                yield from ((None, number, number) for number in range(max(row, offset) + 1, row + batch.num_rows + 1))
+            elif row + batch.num_rows > offset:
                 for begin in range(0, batch.num_rows, _BATCH):
                     yield from _cells(batch.slice(begin, _BATCH), row + begin, offset)
             row += batch.num_rows

@@ -21,6 +21,7 @@ from trainer.system_words import in_chinese
 MOST_ROW_BYTES = 8 * 2**20
 SAMPLE_BYTES = 256 * 1024
 BOM = b"\xef\xbb\xbf"
+PACKED = b"\x1f\x8b"
 # JSON that repeats itself is packed fifty to one; ten gigabytes of zeros a thousand to one.
 _MOST_UNPACKED, _MOST_RATIO = 64 * 2**20, 200
 
@@ -37,12 +38,10 @@ class FileFault(ValueError):
 
 @dataclass(frozen=True)
 class Fault:
-    """A row that cannot be read while those after it can. `problem`: the same as whoever stops at it says it."""
+    """A row that cannot be read while those after it can: why, and how it begins."""
 
     reason: Words
     excerpt: str
-    code: str = "dataset_row"
-    line: int = 0
 
 
 @contextmanager
@@ -91,11 +90,11 @@ class Content:
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._raw: IO[bytes] = open_plain(path)
-        self.packed = self._raw.read(2) == b"\x1f\x8b"
+        self.packed = self._raw.read(2) == PACKED
         self._raw.seek(0)
         self._file: IO[bytes] = self._raw
         if self.packed:
-            self._file = io.BufferedReader(_Unpacked(self._raw), 2**17)  # type: ignore[assignment]
+            self._file = io.BufferedReader(_Unpacked(self._raw), 2**17)
         self._forward(offset)
         self.read, self.readline = self._file.read, self._file.readline
 
@@ -147,7 +146,7 @@ def decoded(line: bytes) -> str | Fault:
         at = error.start + 1
         return Fault({"en": f"its byte {at} is not UTF-8; save the file as UTF-8",
                       "zh": f"其第 {at} 字节不是 UTF-8，请把文件另存为 UTF-8"},
-                     line[:400].decode(errors="replace"), "dataset_encoding")  # fmt: skip
+                     line[:400].decode(errors="replace"))  # fmt: skip
 
 
 def check_text(path: Path) -> bytes:

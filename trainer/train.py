@@ -112,7 +112,9 @@ def train(
     tokenizer = load_tokenizer(model_folder, settings.trust_remote_code)
     template = ChatTemplate.of(tokenizer, settings.template, str(model_folder))
     samples = load_samples(settings, template, events)
-    if settings.template != "auto":
+    for problem in template.warnings(str(model_folder)):
+        events.append("warning", code=problem.code, **problem.values)
+    if template.origin != "own":
         tokenizer.chat_template = template.source  # the result chats as it was trained
 
     resumed_from = ranks.starting_point(settings, events)

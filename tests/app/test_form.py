@@ -154,10 +154,12 @@ def test_the_quantization_control_is_there_where_models_can_be_quantized(
 
     from app import top_bar
     from app.chat import ChatProcess
+    from app.look import Look
     from app.page import Page
 
     monkeypatch.setattr(top_bar, "quantization_missing", lambda: missing)
-    page = Page(Text("zh"), "", tmp_path, "", tmp_path, ChatProcess(tmp_path / "chat.log"), Roots((tmp_path,)))
+    page = Page(Text("zh"), "", tmp_path, "", tmp_path, ChatProcess(tmp_path / "chat.log"), Roots((tmp_path,)),
+                Look(tmp_path / "look.log"))  # fmt: skip
     with gr.Blocks():
         bar = top_bar.TopBar(page)
     assert bar.fields["quantization_bit"].visible is (missing is None)

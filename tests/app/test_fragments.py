@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 import pytest
 
 from app.fragments import (
-    conversation_html,
     header_html,
     log_html,
     metrics_html,
@@ -24,7 +23,6 @@ FRAGMENTS: dict[str, Callable[[str], str]] = {
     "problems": lambda text: problems_html(text, [text]),
     "notice": notice_html,
     "log": log_html,
-    "conversation": lambda text: conversation_html([{"role": text, "content": text}], {}, text, text),
 }
 
 
@@ -71,14 +69,3 @@ def test_an_idle_status_has_no_bar() -> None:
 
 def test_no_problems_leave_no_panel() -> None:
     assert problems_html("请先修改", []) == ""
-
-
-def test_roles_are_labelled_in_the_page_language() -> None:
-    html = conversation_html(
-        [{"role": "user", "content": "你好"}], {"user": "用户"}, {"instruction": "你好"}, "原始 JSON"
-    )
-    assert Document(html).text.startswith("用户你好")
-
-
-def test_raw_json_keeps_chinese_readable() -> None:
-    assert "你好" in conversation_html([], {}, {"instruction": "你好"}, "JSON")

@@ -7,6 +7,7 @@ import pytest
 
 from app.arguments import page_parser
 from app.chat import ChatProcess
+from app.look import Look
 from app.page import Page
 from app.questions import Asked, Drawn, Questions
 from app.roots import Roots
@@ -19,7 +20,16 @@ from tests.app.odd_server import OddServer, odd_server
 def questions(tmp_path: Path) -> Questions:
     text, chat = Text("zh"), ChatProcess(tmp_path / "chat.log")
     return Questions(
-        Page(text, str(tmp_path), tmp_path, "", tmp_path / "runs", chat, Roots.of(page_parser().parse_args([])))
+        Page(
+            text,
+            str(tmp_path),
+            tmp_path,
+            "",
+            tmp_path / "runs",
+            chat,
+            Roots.of(page_parser().parse_args([])),
+            Look(tmp_path / "look.log"),
+        )
     )
 
 

@@ -117,6 +117,7 @@ def test_stages_come_before_the_loaded_model(process: Process, folder: Path) -> 
     assert loaded["event"] == "loaded"
     assert (loaded["model"], loaded["adapter"]) == (str(folder / "model"), str(folder / "adapter-1"))
     assert loaded["way"] == "lean"
+    assert (loaded["template"], loaded["template_origin"], loaded["warnings"]) == ("auto", "own", [])
     assert loaded["memory_gib"] > 0
     assert loaded["seconds"] >= 0
 
@@ -334,7 +335,9 @@ def test_half_of_an_emoji_is_read_as_a_question_mark(process: Process, folder: P
 
 
 def test_bad_loads_name_what_is_wrong(process: Process, folder: Path) -> None:
-    assert process.ask(load(folder, model="mute"))["code"] == "template_missing"
+    guessed = process.ask(load(folder, model="mute"))
+    assert (guessed["template"], guessed["template_origin"]) == ("qwen", "guessed")
+    assert [warning["code"] for warning in guessed["warnings"]] == ["template_guessed"]
     assert process.ask(load(folder, template="nonsense"))["code"] == "setting_choice"
     assert process.ask(load(folder, dtype="fp16"))["code"] == "compute_unsupported"
     assert process.ask(load(folder, model="mute", template="chatml"))["event"] == "loaded"

@@ -11,12 +11,15 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.tiny import build_tiny_tokenizer
 from trainer.chat_template import IGNORED, ChatTemplate, Message, Sample
+from trainer.pieces import Tokens
 from trainer.problems import Problem
 from trainer.settings import template_names
 
 SPECIAL = [
     "<unk>", "<s>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>",
     "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>",
+    "<|observation|>", "<|header_start|>", "<|header_end|>", "<|eot|>", "<|im_sep|>", "<｜User｜>", "<｜Assistant｜>",
+    "<reserved_106>", "<reserved_107>",
 ]  # fmt: skip
 WORDS = [
     "hello world system user assistant model Assistant: User: 你好 你是谁 [INST] [/INST] think\n\n who are you " * 20
@@ -480,32 +483,28 @@ def test_control_tokens_in_what_a_tool_gave_back_stay_text(make) -> None:
 
 def test_a_template_that_leaves_tools_out_refuses_them(make) -> None:
     assert ChatTemplate(make("chatml").tokenizer, WITH_TOOLS, "auto").knows_tools
-    for name in ("chatml", "qwen", "llama3"):
+    for name in ("chatml", "yi", "gemma"):
         with pytest.raises(Problem) as caught:
             make(name).prompt_ids(conversation("q"), tools=TOOLS)
         assert caught.value.code == "tools_unsupported"
         assert name in caught.value.sentence("zh")
 
 
-def test_a_second_turn_tokenizes_its_new_texts_only(tmp_path: Path) -> None:
+def test_a_second_turn_tokenizes_its_new_texts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = build_tiny_tokenizer(tmp_path)
     template = ChatTemplate.of(tokenizer)
     given: list[str] = []
+    ids = Tokens.ids
 
-    class Counting:
-        """The tokenizer, and every text that it was given."""
+    def counting(tokens: Tokens, texts: list[str], known: Any = None, special_tokens: bool = False) -> list[list[int]]:
+        given.extend(texts if known is None else [])
+        return ids(tokens, texts, known, special_tokens)
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(tokenizer, name)
-
-        def __call__(self, texts: list[str], **values: Any) -> Any:
-            given.extend(texts)
-            return tokenizer(texts, **values)
-
-    template.tokenizer = Counting()  # type: ignore[assignment]
+    monkeypatch.setattr(Tokens, "ids", counting)
     first = [{"role": "user", "content": "one two three"}]
     both = [*first, {"role": "assistant", "content": "four"}, {"role": "user", "content": "five"}]
     begins = template.prompt_ids(first)
+    assert any("one two three" in text for text in given)
     given.clear()
     whole = template.prompt_ids(both)
     assert not any("one two three" in text for text in given)

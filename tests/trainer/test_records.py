@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trainer.problems import LANGUAGES, Problem
-from trainer.records import list_datasets, preview, read_dataset
+from trainer.records import BadRow, list_datasets, preview, read_dataset
 
 ROOT = Path(__file__).parents[2]
 GOOD = {"instruction": "q", "input": "", "output": "a"}
@@ -127,13 +127,13 @@ def test_a_bare_folder_is_served_by_looking(tmp_path: Path, row: Any, name: str)
 def test_question_and_answer_columns_are_not_guessed(tmp_path: Path) -> None:
     write(tmp_path, "x.json", [{"question": "q", "answer": "a"}])
     found = problem(tmp_path, "x")
-    assert (found.code, found.values["row"], found.values["columns"]) == ("dataset_row", 1, "question, answer")
+    assert (found.code, found.values["row"], found.values["columns"]) == ("dataset_layout", 1, "question, answer")
 
 
 def test_files_of_one_stem_are_listed_by_their_full_names(tmp_path: Path) -> None:
-    for name in ("x.json", "x.jsonl", "y.JSON", ".hidden.json", "z.csv"):
+    for name in ("x.json", "x.jsonl", "y.JSON", ".hidden.json", "z.csv", "z.csv.gz", "README.md"):
         write(tmp_path, name, [GOOD])
-    assert list_datasets(tmp_path) == ["x.json", "x.jsonl", "y"]
+    assert list_datasets(tmp_path) == ["x.json", "x.jsonl", "y", "z.csv", "z.csv.gz"]
     assert len(read_dataset(tmp_path, "x.jsonl")) == 1
 
 
@@ -164,7 +164,8 @@ def test_line_and_row_numbers_are_right_across_blank_lines(tmp_path: Path) -> No
     write(tmp_path, "x.jsonl", b"\n" + line + b"\n\n  \r\n" + bad.encode() + b"\n")
     assert problem(tmp_path, "x").values["row"] == 2
     write(tmp_path, "x.jsonl", b"\n" + line + b"\n\n" + line[:-1] + b"\n" + line)
-    assert (problem(tmp_path, "x").code, problem(tmp_path, "x").values["line"]) == ("dataset_json_broken", 4)
+    assert problem(tmp_path, "x").values["row"] == 2
+    assert "line 4 is not valid JSON" in problem(tmp_path, "x").sentence("en")
 
 
 def test_broken_json_is_told_with_its_line(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_broken_json_is_told_with_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
 def test_no_broken_file_raises_anything_but_a_problem(tmp_path: Path, content: bytes, name: str) -> None:
     write(tmp_path, name, content)
-    assert problem(tmp_path, "x").code in ("dataset_json_broken", "dataset_row")
+    assert problem(tmp_path, "x").code in ("dataset_json_broken", "dataset_row", "dataset_layout")
     with pytest.raises(Problem):
         preview(tmp_path, "x", 1, 10)
 
@@ -218,12 +219,10 @@ def test_a_file_without_rows_is_empty(tmp_path: Path, content: bytes, name: str)
 def test_entries_that_cannot_be_served_are_left_out_and_say_why_when_asked(tmp_path: Path) -> None:
     served = {"file_name": "d.json"}
     entries = {
-        "hub": {"hf_hub_url": "a/b", "file_name": "d.json"},
-        "pairs": {**served, "ranking": True},
         "pictures": {**served, "columns": {"prompt": "a", "response": "b", "images": "images"}},
-        "table": {"file_name": "d.csv"},
+        "sheet": {"file_name": "d.xlsx"},
         "folder": {"file_name": "sub"},
-        "text": {**served, "columns": {"prompt": "text"}},
+        "script": {**served, "script_url": "x.py"},
         "other": {**served, "formatting": "parquet"},
     }
     (tmp_path / "sub").mkdir()
@@ -231,7 +230,9 @@ def test_entries_that_cannot_be_served_are_left_out_and_say_why_when_asked(tmp_p
     write(tmp_path, "dataset_info.json", {**entries, "d": served, "a": served})
     assert list_datasets(tmp_path) == ["a", "d"]
     for name in entries:
-        assert problem(tmp_path, name).code == "dataset_unsupported"
+        found = problem(tmp_path, name)
+        assert found.code == "dataset_unsupported"
+        assert found.values["remedy"]["en"] in found.sentence("en")
 
 
 @pytest.mark.parametrize(
@@ -388,9 +389,10 @@ def test_preview_meets_a_bad_row_only_on_its_page_and_sees_a_corrected_file(tmp_
 
     save([GOOD, GOOD, {"instruction": 1}])
     assert preview(tmp_path, "x", 1, 2)[1] == 3
-    with pytest.raises(Problem) as caught:
-        preview(tmp_path, "x", 2, 2)
-    assert caught.value.values["row"] == 3
+    [bad] = preview(tmp_path, "x", 2, 2)[0]
+    assert isinstance(bad, BadRow)
+    assert (bad.row, bad.problem.values["row"], bad.raw_excerpt) == (3, 3, '{"instruction": 1}')
+    assert "`output` is missing" in bad.reason["en"]
     save([GOOD, GOOD, GOOD, GOOD])
     assert [record.row for record in preview(tmp_path, "x", 2, 2)[0]] == [3, 4]
 

@@ -1,0 +1,389 @@
+"""Which part of a rendered conversation the model has to write: its answers, their calls of tools, their end tokens.
+
+A template says nothing about it. We find out by rendering a probe of the same shape (roles in the same order) with
+known contents: what stands around them is the template's own, so a real rendering is taken apart by comparing texts,
+from its end to its beginning, and no word in a message can be mistaken for a role or another message.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from trainer.conversation_text import Field, Message, Shape, Span, Words, between, places, stripped, variants
+from trainer.problems import Problem
+from trainer.rendering import Tools
+
+# render(messages, prompt, thinking, tools) -> text
+Render = Callable[[Sequence[Message], bool, bool, Tools], str]
+# Of a message: its role, what is around its words, and what else it has (tool calls) as JSON.
+Key = tuple[tuple[tuple[str, tuple[str, ...], str], ...], bool, bool, str]
+
+# Shapes that are remembered; most datasets have some dozens.
+_MOST_SHAPES = 4096
+_NO_THOUGHT = re.compile(r"<think>\s*</think>\s*")
+# Some templates want an id of nine characters.
+_ID = "9070a0709"
+_TOOL_NAME = "f9070"
+_TOOL = {
+    "type": "function",
+    "function": {"name": _TOOL_NAME, "description": "", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+class Unclear(ValueError):
+    """It cannot be told where the answers stand. Its argument: the reason, in both languages."""
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """The calls of a message, between two fields: `before` and `after` what the model writes for them."""
+
+    message: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all conversations of one shape have in common. `leads`: message → characters that the model has to write
+    before the first of its fields; `calls`: gap of shape.around → the calls in it."""
+
+    shape: Shape
+    leads: dict[int, int]
+    calls: dict[int, _Calls]
+
+
+class Answers:
+    """`end_token`: the added token that closes an answer, the tokenizer's own end of text where the template marks
+    none, "" when there is none either; `call_end_token`: the same for an answer that calls tools."""
+
+    def __init__(self, render: Render, added: Mapping[str, bool], eos_token: str) -> None:
+        self._render = render
+        self._token = re.compile("|".join(map(re.escape, added)) or "(?!)")
+        self._shapes: dict[Key, Shape] = {}
+        self._plans: dict[Key, _Plan] = {}
+        self._knows_tools: bool | None = None
+        self.end_token = self._find_end_token() or eos_token
+        self.call_end_token = self.end_token
+        self.call_end_token = self._find_call_end_token() or self.end_token
+        self.end_tokens = tuple(dict.fromkeys((self.end_token, self.call_end_token)))
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template writes a tool into a prompt."""
+        if self._knows_tools is None:
+            try:
+                asked = [{"role": "user", "content": "9070"}]
+                self._knows_tools = _TOOL_NAME in self._render(asked, True, True, [_TOOL])
+            except Problem:
+                self._knows_tools = False
+        return self._knows_tools
+
+    def written(self) -> str:
+        """What the template itself writes around and between messages."""
+        question, answer = _plain("user", "assistant")
+        around = self._shape([question, answer], True, True).around + self._shape([question], True, True).around
+        return "".join(around)
+
+    def spans(
+        self, text: str, messages: Sequence[Message], *, prompt: bool, thinking: bool, tools: Tools
+    ) -> list[Span]:
+        """The messages that `text`, a rendering of them, holds, in its order; every answer is among them, with the
+        white space up to its end token. Raises Unclear."""
+        words = [Words.of(message) for message in messages]
+        plan = self._plan(messages, words, prompt, thinking, tools)
+        spans = self._by_shape(text, messages, words, plan)
+        if spans is None:  # a template that writes the time in the middle: what it wrote before is old
+            plan = self._planned(messages, prompt, thinking, tools, fresh=True)
+            spans = self._by_shape(text, messages, words, plan)
+        if spans is None:
+            spans = self._by_prompts(text, messages, plan, thinking, tools)
+        shown = {field.message for field in plan.shape.fields} | {calls.message for calls in plan.calls.values()}
+        answers = [n for n, message in enumerate(messages) if message["role"] == "assistant" and words[n].cores]
+        if spans is None or not set(answers[-1:]) <= shown:
+            raise Unclear({"en": "it does not show where the answers begin", "zh": "无法确定回答从何处开始"})
+        called = {n for n, message in enumerate(messages) if message.get("tool_calls")}
+        if not prompt and called - {calls.message for calls in plan.calls.values()}:
+            raise Unclear({"en": "it leaves out the calls of tools", "zh": "它不写出工具调用"})
+        return [span._replace(end=span.end + self._gap(text, span.end)) if span.answer else span for span in spans]
+
+    def _gap(self, text: str, end: int) -> int:
+        """White space between an answer and its end token: the model writes it, so it is learnt with the answer."""
+        rest = end
+        while rest < len(text) and text[rest].isspace():
+            rest += 1
+        return rest - end if any(token and text.startswith(token, rest) for token in self.end_tokens) else 0
+
+    # ---- by comparing with the probe ----
+
+    def _by_shape(
+        self, text: str, messages: Sequence[Message], words: Sequence[Words], plan: _Plan
+    ) -> list[Span] | None:
+        shape = plan.shape
+        cores = [words[field.message].cores[field.number] for field in shape.fields]
+        starts = places(text, cores, shape.around)
+        if starts is None:
+            return None
+        spans: dict[int, Span] = {}
+        for gap, index in enumerate([*(field.message for field in shape.fields), None]):
+            if calls := plan.calls.get(gap):
+                begun = starts[gap - 1] + len(cores[gap - 1]) if gap else 0
+                until = starts[gap] if gap < len(starts) else len(text)
+                start, end = begun + len(calls.before), until - len(calls.after)
+                if not calls.before == text[begun:start] or not text.startswith(calls.after, end) or start > end:
+                    return None
+                spans[calls.message] = _joined(spans.get(calls.message), Span(start, end, True, ()))
+            if index is not None:
+                start, end = starts[gap], starts[gap] + len(cores[gap])
+                lead = plan.leads.get(index, 0) if index not in spans else 0
+                one = Span(start - lead, end, messages[index]["role"] == "assistant", ((start, end),))
+                spans[index] = _joined(spans.get(index), one)
+        return list(spans.values())
+
+    # ---- by rendering what comes before each answer ----
+
+    def _by_prompts(
+        self, text: str, messages: Sequence[Message], plan: _Plan, thinking: bool, tools: Tools
+    ) -> list[Span] | None:
+        """For templates that rewrite contents: an answer begins where the prompt for it ends."""
+        spans: list[Span] = []
+        asked: list[tuple[str, str]] = []  # since the last answer: the template's text, a content
+        shown = _by_message(plan)
+        for place, (index, before, after) in enumerate(shown):
+            content = messages[index]["content"]
+            if messages[index]["role"] != "assistant":
+                asked.append((before, content))
+                continue
+            head = self._render(messages[:index], True, thinking, tools)
+            closing = self._prompt_closing(messages[:index], thinking, tools)
+            if not text.startswith(head) or not head.endswith(closing):
+                return None
+            spans += between(text, asked, spans[-1].end if spans else 0, len(head) - len(closing))
+            end = _end_of(text, content, after, len(head), last=place == len(shown) - 1)
+            if end < len(head):
+                return None
+            shows = next((v for v in stripped(content) if v and text.endswith(v, len(head), end)), "")
+            start = end - len(shows) if shows and text[len(head) : end - len(shows)].strip() else len(head)
+            spans.append(Span(start, end, True, ((start, end),)))
+            asked = []
+        return spans + between(text, asked, spans[-1].end if spans else 0, len(text) - len(plan.shape.around[-1]))
+
+    # ---- probes ----
+
+    def _plan(
+        self, messages: Sequence[Message], words: Sequence[Words], prompt: bool, thinking: bool, tools: Tools
+    ) -> _Plan:
+        if any("tool_calls" in message for message in messages):
+            return self._planned(messages, prompt, thinking, tools)  # there is no end to what calls may say
+        key = _key(messages, words, prompt, thinking, tools)
+        if key not in self._plans:
+            _make_room(self._plans)
+            self._plans[key] = self._planned(messages, prompt, thinking, tools)
+        return self._plans[key]
+
+    def _planned(
+        self, messages: Sequence[Message], prompt: bool, thinking: bool, tools: Tools, fresh: bool = False
+    ) -> _Plan:
+        shape = self._shape(messages, prompt, thinking, tools, fresh)
+        calls: dict[int, _Calls] = {}
+        neutral = [_neutral(message) for message in messages]
+        if any("tool_calls" in message for message in messages):
+            calls = self._calls(neutral, self._shape(neutral, prompt, thinking, tools, fresh), shape, thinking, tools)
+        leads: dict[int, int] = {}
+        for field, before in zip(shape.fields, shape.around, strict=False):
+            if field.message not in leads and messages[field.message]["role"] == "assistant":
+                leads[field.message] = self._lead(neutral, field, before, thinking, tools)
+        return _Plan(shape, leads, calls)
+
+    def _lead(self, messages: Sequence[Message], field: Field, before: str, thinking: bool, tools: Tools) -> int:
+        """How much of `before`, the text before the first field of an answer, the model has to write.
+
+        A prompt may end before it: "Assistant:", after which the model writes " Hello"; and a thought is opened by
+        whoever writes it. One that the template adds, empty, is its own.
+        """
+        content = messages[field.message]["content"]
+        thinks = "</think>" in content and (field.number == 0 or not _has_thought(content))
+        if not thinks and not before[-1:].isspace():
+            return 0
+        asked = self._prompt_closing(messages[: field.message], True, tools)
+        rest = before[len(os.path.commonprefix([before, asked])) :]
+        opened = thinks and before.startswith(asked)
+        return len(rest) if opened or rest.isspace() else 0
+
+    def _calls(
+        self, messages: Sequence[Message], probe: Shape, shape: Shape, thinking: bool, tools: Tools
+    ) -> dict[int, _Calls]:
+        """Where `shape` has calls; `probe`: the shape of `messages`, which are the same with calls of known words."""
+        found: dict[int, _Calls] = {}
+        gap, first = 0, 0
+        bounds = [n for n, field in enumerate(probe.fields) if not field.of_calls] + [len(probe.fields)]
+        for gap, bound in enumerate(bounds):
+            inside = probe.fields[first:bound]
+            if len({field.message for field in inside}) == 1 and gap < len(shape.around):
+                index = inside[0].message
+                before, after = probe.around[first], probe.around[bound]
+                after = after[self._end_of_calls(messages[: index + 1], after, thinking, tools) :]
+                said = first and probe.fields[first - 1].message == index
+                before = "" if said else before[: self._start_of_calls(messages[:index], before, tools)]
+                found[gap] = _Calls(index, before, after)
+            first = bound + 1
+        return found
+
+    def _start_of_calls(self, asked: Sequence[Message], before: str, tools: Tools) -> int:
+        """Where the model begins to write in the text before the first word of a call."""
+        begun = len(os.path.commonprefix([before, self._prompt_closing(asked, True, tools)]))
+        added = _NO_THOUGHT.match(before, begun)
+        return added.end() if added else begun
+
+    def _end_of_calls(self, messages: Sequence[Message], after: str, thinking: bool, tools: Tools) -> int:
+        """Where the answer ends in the text after the last word of a call: at its end token, if it has one."""
+        ends = [at for token in {self.end_token, self.call_end_token} if token and (at := after.find(token)) >= 0]
+        if ends:
+            return min(ends)
+        if self.call_end_token == self.end_token and (match := self._token.search(after)):
+            return match.start()
+        alone = self._shape(messages, False, thinking, tools).around[-1]
+        return len(os.path.commonprefix([after, alone]).rstrip())
+
+    def _prompt_closing(self, messages: Sequence[Message], thinking: bool, tools: Tools) -> str:
+        """What a prompt that ends with the last of `messages` has after their words."""
+        return self._shape(messages, True, thinking, tools).around[-1] if messages else ""
+
+    def _shape(
+        self, messages: Sequence[Message], prompt: bool, thinking: bool, tools: Tools = None, fresh: bool = False
+    ) -> Shape:
+        words = [Words.of(message) for message in messages]
+        key = _key(messages, words, prompt, thinking, tools)
+        if fresh or key not in self._shapes:
+            _make_room(self._shapes)
+            self._shapes[key] = self._probed(messages, words, prompt, thinking, tools)
+        return self._shapes[key]
+
+    def _probed(
+        self, messages: Sequence[Message], words: Sequence[Words], prompt: bool, thinking: bool, tools: Tools
+    ) -> Shape:
+        numbers = count()
+        marks: dict[str, Field] = {}
+
+        def marked(fields: Iterable[Field]) -> Iterable[str]:
+            for field in fields:
+                mark = f"9070{next(numbers):05}0709"  # digits only: a template may change the case of letters
+                marks[mark] = field
+                yield mark
+
+        probe: list[Message] = []
+        for index, message in enumerate(messages):
+            contents = marked(Field(index, number) for number in range(len(words[index].cores)))
+            probe.append({**message, "content": words[index].filled(iter(contents))})
+            if _is_neutral(message):
+                number = len(message["tool_calls"])
+                names = iter(marked(Field(index, n, of_calls=True) for n in range(2 * number)))
+                probe[-1]["tool_calls"] = [_call(next(names), next(names), call) for call in message["tool_calls"]]
+        return _taken_apart(self._render(probe, prompt, thinking, tools), marks)
+
+    # ---- end tokens ----
+
+    def _find_end_token(self) -> str:
+        """The added token that follows an answer, after the last one or else between two turns."""
+        shape = self._shape(_plain("user", "assistant", "user", "assistant"), False, True)
+        first = [n for n, field in enumerate(shape.fields) if field.message == 1]
+        between_turns = shape.around[first[0] + 1] if first else ""
+        for scaffold in (shape.around[-1], between_turns):
+            rest = scaffold.lstrip()
+            if match := self._token.match(rest):
+                return match.group()
+        return ""
+
+    def _find_call_end_token(self) -> str:
+        calling = {"role": "assistant", "content": "", "tool_calls": [_call("", "", {"id": _ID})]}
+        result = {"role": "tool", "content": "9070", "tool_call_id": _ID}
+        messages = [*_plain("user"), _neutral(calling), result, *_plain("assistant")]
+        try:
+            shape = self._shape(messages, False, True, [_TOOL])
+        except Problem:  # it wants nothing of tools, or other ones
+            return ""
+        after = [n + 1 for n, field in enumerate(shape.fields) if field.of_calls]
+        if not after or (self.end_token and self.end_token in shape.around[after[-1]]):
+            return ""
+        match = self._token.search(shape.around[after[-1]])
+        return match.group() if match else ""
+
+
+def _plain(*roles: str) -> list[Message]:
+    return [{"role": role, "content": "9070"} for role in roles]
+
+
+def _joined(first: Span | None, second: Span) -> Span:
+    return Span(first.start, second.end, first.answer, first.words + second.words) if first else second
+
+
+def _by_message(plan: _Plan) -> list[tuple[int, str, str]]:
+    """Of each message in `plan`: its index and the template's text before and after it, up to other messages'."""
+    found: dict[int, tuple[int, str, str]] = {}
+    around = plan.shape.around
+    for position, field in enumerate(plan.shape.fields):
+        before = found[field.message][1] if field.message in found else around[position]
+        found[field.message] = (field.message, before, around[position + 1])
+    for gap, calls in plan.calls.items():
+        before = found[calls.message][1] if calls.message in found else around[gap]
+        found[calls.message] = (calls.message, before, calls.after)
+    return sorted(found.values(), key=lambda entry: entry[0]) if plan.calls else list(found.values())
+
+
+def _end_of(text: str, content: str, after: str, start: int, last: bool) -> int:
+    if last and text.endswith(after):
+        return len(text) - len(after)
+    whole = next((v for v in variants(content) if text.startswith(v + after, start)), None)
+    return start + len(whole) if whole is not None else text.find(after, start)
+
+
+def _has_thought(content: str) -> bool:
+    return bool(content.split("</think>")[0].split("<think>")[-1].strip())
+
+
+def _key(messages: Sequence[Message], words: Sequence[Words], prompt: bool, thinking: bool, tools: Tools) -> Key:
+    of_messages = tuple(
+        (message["role"], one.literals, _rest(message)) for message, one in zip(messages, words, strict=True)
+    )
+    return of_messages, prompt, thinking, json.dumps(tools) if tools else ""
+
+
+def _rest(message: Message) -> str:
+    if len(message) == 2:
+        return ""
+    return json.dumps({key: value for key, value in message.items() if key not in ("role", "content")})
+
+
+def _neutral(message: Message) -> Message:
+    """`message` with as many calls, of no particular words, so that messages of one kind share a shape."""
+    calls = message.get("tool_calls")
+    ids = {"tool_call_id": _ID} if "tool_call_id" in message else {}
+    if not calls:
+        return {**message, **ids} if ids else message
+    return {**message, **ids, "tool_calls": [{"id": _ID} if "id" in call else {} for call in calls]}
+
+
+def _is_neutral(message: Message) -> bool:
+    return any("function" not in call for call in message.get("tool_calls", ()))
+
+
+def _call(name: str, argument: str, call: Mapping[str, Any]) -> dict[str, Any]:
+    return {**call, "type": "function", "function": {"name": name, "arguments": {"9070": argument}}}
+
+
+def _taken_apart(text: str, marks: Mapping[str, Field]) -> Shape:
+    found = sorted((text.index(mark), mark) for mark in marks if mark in text)
+    around, begun = [], 0
+    for start, mark in found:
+        around.append(text[begun:start])
+        begun = start + len(mark)
+    return Shape(tuple(marks[mark] for _, mark in found), (*around, text[begun:]))
+
+
+def _make_room(known: dict[Key, Any]) -> None:
+    if len(known) >= _MOST_SHAPES:
+        known.clear()

@@ -1,0 +1,125 @@
+"""Datasets of a hub that are on this machine: which files of which cache a hub id means. Nothing is downloaded here.
+
+Light: no torch; `datasets` is imported when a cached repository is looked into. It runs no code of a repository's.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.problems import Problem
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A dataset by its ids on the hubs, and the part of it, as dataset_info.json names them."""
+
+    hugging_face: str | None = None
+    modelscope: str | None = None
+    subset: str | None = None
+    folder: str | None = None
+    revision: str | None = None
+    split: str = "train"
+
+    def __str__(self) -> str:
+        return self.hugging_face or self.modelscope or ""
+
+
+def files(name: str, wanted: Wanted) -> tuple[Path, ...]:
+    """The data files of `wanted` in a hub's cache. Raises Problem: how to download it when it is in none."""
+    if repositories := _repositories(wanted):
+        return _of_repository(name, wanted, repositories[0])
+    if prepared := _prepared(wanted):
+        return prepared
+    if wanted.hugging_face:
+        command = f"`hf download --repo-type dataset {wanted.hugging_face}`"
+    else:
+        command = f"`modelscope download --dataset {wanted.modelscope}`"
+    raise Problem("dataset_not_here", name=name, id=str(wanted), command=command)
+
+
+def are_here(wanted: Wanted) -> bool:
+    """Whether a cache has it, as far as can be seen without looking into it."""
+    return bool(_repositories(wanted) or _prepared(wanted))
+
+
+def _folder(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or os.path.expanduser(default))
+
+
+def _repositories(wanted: Wanted) -> list[Path]:
+    """Folders that hold a copy of the repository, Hugging Face's first."""
+    home = _folder("HF_HOME", "~/.cache/huggingface")
+    found = []
+    if wanted.hugging_face and _is_id(wanted.hugging_face):
+        cached = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+        found.append(_snapshot(cached / f"datasets--{wanted.hugging_face.replace('/', '--')}", wanted.revision))
+    if wanted.modelscope and _is_id(wanted.modelscope):
+        cache = _folder("MODELSCOPE_CACHE", "~/.cache/modelscope")
+        places = [cache / "datasets", cache / "hub" / "datasets"]
+        found += [place / wanted.modelscope for place in places]
+    return [path for path in found if path and path.is_dir()]
+
+
+def _is_id(text: str) -> bool:
+    return re.fullmatch(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", text) is not None
+
+
+def _snapshot(repository: Path, revision: str | None) -> Path | None:
+    """The snapshot of `revision`, else of main, else the newest."""
+    wanted = revision or "main"
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", wanted):
+        return None
+    try:
+        commit = (repository / "refs" / wanted).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        commit = wanted
+    if re.fullmatch(r"\w+", commit) and (repository / "snapshots" / commit).is_dir():
+        return repository / "snapshots" / commit
+    if revision or not (repository / "snapshots").is_dir():
+        return None
+    newest = sorted((path for path in (repository / "snapshots").iterdir()), key=lambda path: path.stat().st_mtime)
+    return newest[-1] if newest else None
+
+
+def _of_repository(name: str, wanted: Wanted, repository: Path) -> tuple[Path, ...]:
+    """Those of `repository` that `datasets` takes for the wanted subset and split: it knows the hub's conventions."""
+    import datasets
+
+    try:
+        builder = datasets.load_dataset_builder(str(repository), wanted.subset, data_dir=wanted.folder)
+    except Exception as error:  # whatever it makes of a folder that it cannot take for a dataset
+        found = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise _no_split(name, wanted, found) from error
+    splits = builder.config.data_files or {}
+    if wanted.split not in splits:
+        raise _no_split(name, wanted, ", ".join(map(str, splits)) or "–")
+    inside = repository.parent.parent.resolve() if repository.parent.name == "snapshots" else repository.resolve()
+    paths = tuple(Path(str(item)) for item in splits[wanted.split])
+    for path in paths:
+        if not path.resolve().is_relative_to(inside):
+            raise Problem("dataset_outside", name=name, path=str(path))
+    return paths
+
+
+def _no_split(name: str, wanted: Wanted, found: str) -> Problem:
+    parts = [part for part in (wanted.subset, wanted.folder, wanted.split) if part]
+    return Problem("dataset_no_split", name=name, id=str(wanted), wanted=" / ".join(parts), found=found)
+
+
+def _prepared(wanted: Wanted) -> tuple[Path, ...]:
+    """The arrow files that `datasets` has made of it before: <cache>/org___name/subset/version/hash/name-train*.arrow."""
+    if not wanted.hugging_face or wanted.folder or not _is_id(wanted.hugging_face):
+        return ()
+    home = _folder("HF_HOME", "~/.cache/huggingface")
+    cached = Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets")
+    organisation, _, short = wanted.hugging_face.rpartition("/")
+    short = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", short)).lower()
+    folder = cached / (f"{organisation}___{short}" if organisation else short) / (wanted.subset or "default")
+    if not folder.is_dir() or not re.fullmatch(r"[\w.-]+", wanted.split):
+        return ()
+    pattern = re.compile(rf".*-{re.escape(wanted.split)}(-\d+-of-\d+)?\.arrow")
+    made = [path for path in folder.glob("*/*") if any(pattern.fullmatch(file.name) for file in path.iterdir())]
+    newest = sorted(made, key=lambda path: path.stat().st_mtime)[-1:]
+    return tuple(sorted(file for path in newest for file in path.iterdir() if pattern.fullmatch(file.name)))
