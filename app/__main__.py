@@ -1,4 +1,4 @@
-"""The `tunedesk` command: webui, train, chat, serve, estimate, export, doctor. Imports only what the chosen part needs."""
+"""The `tunedesk` command: webui, train, chat, serve, check, estimate and others. Imports only what the chosen part needs."""
 
 import sys
 from collections.abc import Callable
@@ -14,8 +14,10 @@ USAGE = {
   train   fine-tune a model in this terminal (tunedesk train --help)
   chat    talk to a model in this terminal (tunedesk chat --help)
   serve   serve a model over OpenAI's API (tunedesk serve --help)
+  check   read datasets to their end: bad rows, lengths, duplicates; arguments as for train
   estimate   memory and time that a training would take; arguments as for train
   export  merge a checkpoint into a model that stands alone (tunedesk export --help)
+  download  fetch a model from Hugging Face, a mirror or ModelScope (tunedesk download --help)
   doctor  check this machine, and say what to do (tunedesk doctor --help)""",
     "zh": """用法：tunedesk 命令 …
 
@@ -23,8 +25,10 @@ USAGE = {
   train   在终端里微调模型（tunedesk train --help）
   chat    在终端里与模型对话（tunedesk chat --help）
   serve   以 OpenAI API 提供模型（tunedesk serve --help）
+  check   通读数据集：坏行、长度、重复；参数与 train 相同
   estimate   估算一次训练所需的内存和时间；参数与 train 相同
   export  将检查点合并为可独立使用的模型（tunedesk export --help）
+  download   从 Hugging Face、镜像或 ModelScope 下载模型（tunedesk download --help）
   doctor  检查本机环境并给出处理办法（tunedesk doctor --help）""",
 }
 
@@ -59,6 +63,12 @@ def serve(argv: list[str]) -> int:
     return run_serve(argv)
 
 
+def check(argv: list[str]) -> int:
+    from trainer.check_terminal import run_check
+
+    return run_check(argv, terminal_language())
+
+
 def export(argv: list[str]) -> int:
     from trainer.export_terminal import run_export
 
@@ -77,6 +87,12 @@ def estimate(argv: list[str]) -> int:
         return 2
 
 
+def download(argv: list[str]) -> int:
+    from trainer.download_terminal import run_download
+
+    return run_download(argv)
+
+
 def doctor(argv: list[str]) -> int:
     from app.doctor import run_doctor
 
@@ -88,8 +104,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "chat": chat,
     "serve": serve,
+    "check": check,
     "estimate": estimate,
     "export": export,
+    "download": download,
     "doctor": doctor,
 }
 

@@ -80,8 +80,12 @@ class DatasetPreview:
                 self._mirrors[key] = form.widget(key, text, elem_id=f"preview_{key}", info=None, min_width=110)
         self.stats = gr.HTML(elem_id="preview_stats", apply_default_css=False)
         with gr.Row(elem_id="preview_check"):
-            self.stop = gr.Button(text("check.stop"), size="sm", visible=False, elem_id="preview_stop", scale=0)
-            self.again = gr.Button(text("check.again"), size="sm", visible=False, elem_id="preview_again", scale=0)
+            self.stop = gr.Button(
+                text("check.stop"), size="sm", visible=False, elem_id="preview_stop", scale=0, min_width=90
+            )
+            self.again = gr.Button(
+                text("check.again"), size="sm", visible=False, elem_id="preview_again", scale=0, min_width=90
+            )
         self.samples = gr.HTML(
             elem_id="samples",
             apply_default_css=False,
@@ -108,8 +112,8 @@ class DatasetPreview:
             **QUIET,
         )
         for key, mirror in self._mirrors.items():
-            mirror.input(None, mirror, fields[key], js="(value) => value", **QUIET)
-        changes = [mirror.input for mirror in self._mirrors.values()]
+            mirror.change(None, mirror, fields[key], js="(value) => value", **QUIET)
+        changes = [mirror.change for mirror in self._mirrors.values()]
         # Answered when the timer ticks: who types is not followed letter by letter.
         gr.on(changes, lambda: gr.Timer(active=True), None, self.timer, **QUIET)
         self.timer.tick(self._show, inputs, shown, **QUIET)

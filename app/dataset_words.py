@@ -118,7 +118,7 @@ def _histogram(counts: Sequence[Sequence[int]], cutoff_len: int, text: Text) -> 
     line = f'<line x1="{at * width:.1f}" x2="{at * width:.1f}" y1="0" y2="{HEIGHT}"/>' if at is not None else ""
     label = text("check.histogram", cutoff=f"{cutoff_len:,}")
     return (
-        f'<figure class="td-lengths"><figcaption>{escape(text("check.lengths"))}<span>{escape(_cutoff(at, cutoff_len, text))}'
+        f'<figure class="td-lengths"><figcaption>{escape(text("check.lengths"))}<span{" data-within" * (at is not None)}>{escape(_cutoff(at, cutoff_len, text))}'
         f'</span></figcaption><svg viewBox="0 0 {width} {HEIGHT}" preserveAspectRatio="none" role="img"'
         f' aria-label="{escape(label)}">{"".join(bars)}{line}</svg><div class="td-lengths-axis"><span>0</span>'
         f"<span>{counts[(len(counts) - 1) // 2][0]:,}</span><span>{counts[-1][0]:,}</span></div></figure>"

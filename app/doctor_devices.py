@@ -76,13 +76,13 @@ def _tool(tool: str, environment: Mapping[str, str]) -> list[Checked]:
     chips = nvidia(lines) if tool == "nvidia-smi" else ascend_chips(lines)
     if not chips:
         return [warning("devices", "tool_empty", tool=tool)]
-    return [_listed(tool, chips, environment), *_unwell(lines)]
+    return [_listed(tool, lines, chips, environment), *_unwell(lines)]
 
 
-def _listed(tool: str, chips: list[Accelerator], environment: Mapping[str, str]) -> Checked:
+def _listed(tool: str, lines: list[str], chips: list[Accelerator], environment: Mapping[str, str]) -> Checked:
     variable = VISIBLE[chips[0].kind]
     seen = visible(chips, environment)
-    driver = _driver(tool)
+    driver = _driver(tool, lines)
     values = {
         "tool": tool, "count": len(chips), "name": chips[0].name, "driver": driver,
         "memory": f"{min(one.free_gib for one in chips):.0f} / {chips[0].total_gib:.0f} GiB",
@@ -96,7 +96,8 @@ def _listed(tool: str, chips: list[Accelerator], environment: Mapping[str, str])
     return ok("devices", "devices_well", **values, seen=len(seen))
 
 
-def _driver(tool: str) -> str:
+def _driver(tool: str, lines: list[str]) -> str:
+    """The driver's version; in a container without the driver's files that of npu-smi, which comes with it."""
     if tool == "nvidia-smi":
         argv = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
         try:
@@ -104,7 +105,8 @@ def _driver(tool: str) -> str:
         except (OSError, subprocess.SubprocessError):
             return "?"
         return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "?"
-    return _version_in(Path("/usr/local/Ascend/driver/version.info")) or "?"
+    said = re.search(r"npu-smi\s+(\d\S*)", "\n".join(lines))
+    return _version_in(Path("/usr/local/Ascend/driver/version.info")) or (said[1] if said else "?")
 
 
 def _unwell(lines: list[str]) -> list[Checked]:

@@ -3,29 +3,23 @@
 import importlib.util
 import os
 import platform
-import queue
 import shutil
 import socket
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 
 from app.doctor_finding import Checked, broken, ok, warning
+from trainer.download_reach import HUBS, failure
 
 OLDEST_PYTHON = (3, 10)
 LITTLE_MEMORY_GIB, LITTLE_DISK_GIB, NO_DISK_GIB = 4.0, 20.0, 1.0
 HUB_TIMEOUT_S = 3.0
-HUBS = {
-    "Hugging Face": ("HF_ENDPOINT", "https://huggingface.co"),
-    "ModelScope": ("MODELSCOPE_DOMAIN", "modelscope.cn"),
-}
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
@@ -141,35 +135,13 @@ def hubs() -> list[Checked]:
     """Whether the hubs answer, within HUB_TIMEOUT_S. What is on this machine already needs none of them."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return offline()
-    given = [os.environ.get(variable) or usual for variable, usual in HUBS.values()]
-    addresses = [one if "://" in one else f"https://{one}" for one in given]
+    addresses = [hub.address() for hub in HUBS.values()]
     with ThreadPoolExecutor(len(addresses)) as pool:
-        answers = list(pool.map(_failure, addresses))
+        answers = list(pool.map(lambda address: failure(address, HUB_TIMEOUT_S), addresses))
     found = []
-    for name, address, failure in zip(HUBS, addresses, answers, strict=True):
-        values = {"name": name, "address": address}
+    for hub, address, why in zip(HUBS.values(), addresses, answers, strict=True):
+        values = {"name": hub.name, "address": address, "variable": hub.variables[0]}
         found.append(
-            ok("hubs", "hub_well", **values)
-            if failure is None
-            else warning("hubs", "hub_silent", **values, detail=failure)
+            ok("hubs", "hub_well", **values) if why is None else warning("hubs", "hub_silent", **values, detail=why)
         )
     return found
-
-
-def _failure(address: str) -> str | None:
-    """Why nothing answers at `address`; None when something does."""
-    # A name that resolves slowly is beyond httpx's timeouts: such a thread is left behind.
-    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answers.put(_ask(address)), daemon=True).start()
-    try:
-        return answers.get(timeout=HUB_TIMEOUT_S + 1)
-    except queue.Empty:
-        return "timeout"
-
-
-def _ask(address: str) -> str | None:
-    try:
-        httpx.head(address, timeout=HUB_TIMEOUT_S, follow_redirects=False)
-    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, OSError) as error:
-        return str(error) or type(error).__name__
-    return None

@@ -79,9 +79,9 @@ def _key(settings: TrainSettings) -> Key:
     """Settings, and files as they are now, that decide the counts."""
     folder, data_dir = check_model_folder(settings.model_name_or_path), Path(settings.dataset_dir)
     files = [folder / name for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")]
-    files += [find_source(data_dir, name).path for name in settings.dataset]
+    files += [file for name in settings.dataset for file in find_source(data_dir, name).files]
     states = [(str(file), (stat := file.stat()).st_mtime_ns, stat.st_size) for file in files if file.exists()]
-    return tuple(getattr(settings, key) for key in COUNTED), tuple(states)
+    return tuple(str(getattr(settings, key)) for key in COUNTED), tuple(states)
 
 
 class EstimatePanel:

@@ -85,7 +85,7 @@ def settings_from(values: Mapping[str, Any], runs_dir: Path) -> TrainSettings:
     problems: list[Problem] = []
     # What belongs to another method than the chosen one is not shown, and not meant.
     hidden = {key for method in ("lora", "freeze") if values["finetuning_type"] != method for key in keys(method)}
-    given = {key: _plain(key, value) for key, value in values.items() if key not in hidden | {EXTRA_ARGS}}
+    given = {key: plain(key, value) for key, value in values.items() if key not in hidden | {EXTRA_ARGS}}
     try:
         given |= extra_arguments(values[EXTRA_ARGS])
     except Problem as problem:
@@ -105,13 +105,14 @@ def settings_from(values: Mapping[str, Any], runs_dir: Path) -> TrainSettings:
     return settings
 
 
-def _plain(key: str, value: Any) -> Any:
-    """A widget's value as `parse` takes it; folder names stay as they were typed."""
+def plain(key: str, value: Any) -> Any:
+    """A widget's value as `parse` takes it; folder names and placeholders' texts stay as they were typed."""
     if isinstance(value, list):
         return tuple(value)
     if value is None:
         return ""
-    return value.strip() if key.endswith(("_dir", "_path")) and isinstance(value, str) else typed(value)
+    as_it_is = key.endswith(("_dir", "_path")) or key == "placeholders"
+    return value.strip() if as_it_is and isinstance(value, str) else typed(value)
 
 
 def for_training(settings: TrainSettings) -> TrainSettings:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.form import typed as meant
+from app.form import plain
 from app.look import Answer, Look, Values
 from app.models import as_chosen
 from app.roots import Roots
@@ -22,7 +22,7 @@ UNSEEN = {"adapter_name_or_path", "skip_bad_rows"}
 def looked_at(typed: Mapping[str, Any], roots: Roots) -> Values:
     """The settings of `typed`, form values by key, as trainer.look takes them. Raises Problem or Problems."""
     roots.check_typed(typed)
-    given = {key: meant(typed[key]) if typed[key] is not None else "" for key in LOOKED if key in typed}
+    given = {key: plain(key, typed[key]) for key in LOOKED if key in typed}
     settings = absolute(parse(given))
     values = settings.model_dump(mode="json", include=set(LOOKED) - UNSEEN)
     values["model_name_or_path"] = as_chosen(settings.model_name_or_path, settings.adapter_name_or_path or "")[0]

@@ -28,7 +28,7 @@ MOST_FIELDS = 12
 # Of a large dataset its beginning tells which names there are; should it lack one, preparation says so.
 MOST_ROWS = 5000
 
-# Escaped, for the form reads full-width signs as the plain ones, which these texts are not to suffer.
+# Not the boxes' own input event: that comes with the keys of a keyboard only, not with pasted or composed text.
 WRITE = """(written, names, ...values) => {
   let found = {};
   try { found = JSON.parse(written || "{}"); } catch { }
@@ -36,9 +36,7 @@ WRITE = """(written, names, ...values) => {
   JSON.parse(names || "[]").forEach((name, place) => {
     if (values[place]) found[name] = values[place]; else delete found[name];
   });
-  const text = JSON.stringify(found);
-  return Object.keys(found).length
-    ? text.replace(/[\\u007f-\\uffff]/g, (sign) => "\\\\u" + sign.charCodeAt(0).toString(16).padStart(4, "0")) : "";
+  return Object.keys(found).length ? JSON.stringify(found) : "";
 }"""
 
 
@@ -47,7 +45,8 @@ class PlaceholderFields:
         """`add`: lays out the field of a setting here."""
         self._page, self._text = page, page.text
         text = page.text
-        with gr.Group(visible=False, elem_id="placeholder_fields", elem_classes="td-panel") as self.group:
+        # A group that comes later stands there twice: Gradio's own fault.
+        with gr.Column(visible=False, elem_id="placeholder_fields") as self.group, gr.Group(elem_classes="td-panel"):
             gr.HTML(f'<p class="td-check-note">{escape(text("placeholders.about"))}</p>', apply_default_css=False)
             with gr.Row():
                 self.boxes = [
@@ -66,7 +65,7 @@ class PlaceholderFields:
               [data_dir, datasets, written, self.names, *self.boxes],
               [self.group, written, self.names, *self.boxes], trigger_mode="always_last", **QUIET)  # fmt: skip
         for box in self.boxes:
-            box.input(None, [written, self.names, *self.boxes], written, js=WRITE, **QUIET)
+            box.change(None, [written, self.names, *self.boxes], written, js=WRITE, **QUIET)
 
     def _show(self, data_dir: str, datasets: list[str], written: str, names: str, *values: str) -> list[Any]:
         counts = self._counts(data_dir, datasets if isinstance(datasets, list) else [])

@@ -2,6 +2,7 @@
 # ruff: noqa: E402  # the environment is set before gradio is imported
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
@@ -206,7 +207,11 @@ def listen(host: str, port: int) -> socket.socket:
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return found
     except (OSError, OverflowError) as error:
-        raise Problem("port_in_use", host=host, port=port, detail=str(error)) from None
+        number = getattr(error, "errno", None) or 0
+        if number < 0 or number == errno.EADDRNOTAVAIL:  # a name that is not known, or another machine's address
+            raise Problem("host_not_here", host=host) from None
+        detail = os.strerror(number) if number else str(error)
+        raise Problem("port_in_use", host=host, port=port, detail=detail) from None
 
 
 def serve(arguments: Namespace, language: Language) -> None:

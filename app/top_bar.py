@@ -8,8 +8,10 @@ import gradio as gr
 from app import fragments, models
 from app.arguments import PROJECT
 from app.devices import devices
+from app.download_panel import DownloadPanel
 from app.form import widget
 from app.page import Page
+from app.quiet import QUIET
 from trainer.models_here import Model
 from trainer.quantization import quantization_missing
 from trainer.settings import default_text, shown
@@ -48,6 +50,7 @@ class TopBar:
                 )
                 quantization = widget("quantization_bit", text, visible=quantization_missing() is None)
                 template = widget("template", text)
+            DownloadPanel(page, model_path)
         # The model whose checkpoint and rate the form shows: loaded settings bring their own.
         self.settled = gr.State(page.model)
         self.fields: dict[str, Any] = {
@@ -127,8 +130,3 @@ class TopBar:
     def _proposals(self) -> set[str]:
         found = models.found(self._page.model, self._page.roots).values()
         return {value for one in found if (value := models.proposed(str(one.path), "learning_rate"))}
-
-
-# For events whose answer comes at once: no spinner, and a plain request instead of Gradio's queue. The queue's stream
-# closes when an event ends, and the server then forgets what the same tab has asked a moment before: clicks were lost.
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}

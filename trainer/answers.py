@@ -5,28 +5,16 @@ known contents: what stands around them is the template's own, so a real renderi
 from its end to its beginning, and no word in a message can be mistaken for a role or another message.
 """
 
-import json
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Any
 
 from trainer.conversation_text import Field, Message, Shape, Span, Words, between, places, stripped, variants
+from trainer.probes import ID, Key, Probes, Render, call_of, key_of, make_room, neutral
 from trainer.problems import Problem
 from trainer.rendering import Tools
 
-# render(messages, prompt, thinking, tools) -> text
-Render = Callable[[Sequence[Message], bool, bool, Tools], str]
-# Of a message: its role, what is around its words, and what else it has (tool calls) as JSON.
-Key = tuple[tuple[tuple[str, tuple[str, ...], str], ...], bool, bool, str]
-
-# Shapes that are remembered; most datasets have some dozens.
-_MOST_SHAPES = 4096
 _NO_THOUGHT = re.compile(r"<think>\s*</think>\s*")
-# Some templates want an id of nine characters.
-_ID = "9070a0709"
 _TOOL_NAME = "f9070"
 _TOOL = {
     "type": "function",
@@ -64,7 +52,7 @@ class Answers:
     def __init__(self, render: Render, added: Mapping[str, bool], eos_token: str) -> None:
         self._render = render
         self._token = re.compile("|".join(map(re.escape, added)) or "(?!)")
-        self._shapes: dict[Key, Shape] = {}
+        self._probes = Probes(render)
         self._plans: dict[Key, _Plan] = {}
         self._knows_tools: bool | None = None
         self.end_token = self._find_end_token() or eos_token
@@ -86,7 +74,10 @@ class Answers:
     def written(self) -> str:
         """What the template itself writes around and between messages."""
         question, answer = _plain("user", "assistant")
-        around = self._shape([question, answer], True, True).around + self._shape([question], True, True).around
+        around = (
+            self._probes.shape([question, answer], True, True).around
+            + self._probes.shape([question], True, True).around
+        )
         return "".join(around)
 
     def spans(
@@ -124,21 +115,24 @@ class Answers:
         self, text: str, messages: Sequence[Message], words: Sequence[Words], plan: _Plan
     ) -> list[Span] | None:
         shape = plan.shape
+        answered = [field for field in shape.fields if messages[field.message]["role"] == "assistant"]
+        if len({*answered}) < len(answered):
+            return None  # it stands there twice
         cores = [words[field.message].cores[field.number] for field in shape.fields]
-        starts = places(text, cores, shape.around)
-        if starts is None:
+        found = places(text, cores, shape.around)
+        if found is None:
             return None
         spans: dict[int, Span] = {}
         for gap, index in enumerate([*(field.message for field in shape.fields), None]):
             if calls := plan.calls.get(gap):
-                begun = starts[gap - 1] + len(cores[gap - 1]) if gap else 0
-                until = starts[gap] if gap < len(starts) else len(text)
+                begun = found[gap - 1][1] if gap else 0
+                until = found[gap][0] if gap < len(found) else len(text)
                 start, end = begun + len(calls.before), until - len(calls.after)
-                if not calls.before == text[begun:start] or not text.startswith(calls.after, end) or start > end:
+                if calls.before != text[begun:start] or not text.startswith(calls.after, end) or start > end:
                     return None
                 spans[calls.message] = _joined(spans.get(calls.message), Span(start, end, True, ()))
             if index is not None:
-                start, end = starts[gap], starts[gap] + len(cores[gap])
+                start, end = found[gap]
                 lead = plan.leads.get(index, 0) if index not in spans else 0
                 one = Span(start - lead, end, messages[index]["role"] == "assistant", ((start, end),))
                 spans[index] = _joined(spans.get(index), one)
@@ -159,7 +153,7 @@ class Answers:
                 asked.append((before, content))
                 continue
             head = self._render(messages[:index], True, thinking, tools)
-            closing = self._prompt_closing(messages[:index], thinking, tools)
+            closing = self._probes.prompt_closing(messages[:index], thinking, tools)
             if not text.startswith(head) or not head.endswith(closing):
                 return None
             spans += between(text, asked, spans[-1].end if spans else 0, len(head) - len(closing))
@@ -168,7 +162,11 @@ class Answers:
                 return None
             shows = next((v for v in stripped(content) if v and text.endswith(v, len(head), end)), "")
             start = end - len(shows) if shows and text[len(head) : end - len(shows)].strip() else len(head)
-            spans.append(Span(start, end, True, ((start, end),)))
+            words: tuple[tuple[int, int], ...] = ((start, end),)
+            if messages[index].get("tool_calls"):  # which are not all the user's: the template has tokens in them
+                at = text.find(content, start, end)
+                words = ((at, at + len(content)),) if at >= 0 else ()
+            spans.append(Span(start, end, True, words))
             asked = []
         return spans + between(text, asked, spans[-1].end if spans else 0, len(text) - len(plan.shape.around[-1]))
 
@@ -179,20 +177,22 @@ class Answers:
     ) -> _Plan:
         if any("tool_calls" in message for message in messages):
             return self._planned(messages, prompt, thinking, tools)  # there is no end to what calls may say
-        key = _key(messages, words, prompt, thinking, tools)
+        key = key_of(messages, words, prompt, thinking, tools)
         if key not in self._plans:
-            _make_room(self._plans)
+            make_room(self._plans)
             self._plans[key] = self._planned(messages, prompt, thinking, tools)
         return self._plans[key]
 
     def _planned(
         self, messages: Sequence[Message], prompt: bool, thinking: bool, tools: Tools, fresh: bool = False
     ) -> _Plan:
-        shape = self._shape(messages, prompt, thinking, tools, fresh)
+        shape = self._probes.shape(messages, prompt, thinking, tools, fresh)
         calls: dict[int, _Calls] = {}
-        neutral = [_neutral(message) for message in messages]
+        neutral = [neutral(message) for message in messages]
         if any("tool_calls" in message for message in messages):
-            calls = self._calls(neutral, self._shape(neutral, prompt, thinking, tools, fresh), shape, thinking, tools)
+            calls = self._calls(
+                neutral, self._probes.shape(neutral, prompt, thinking, tools, fresh), shape, thinking, tools
+            )
         leads: dict[int, int] = {}
         for field, before in zip(shape.fields, shape.around, strict=False):
             if field.message not in leads and messages[field.message]["role"] == "assistant":
@@ -209,8 +209,8 @@ class Answers:
         thinks = "</think>" in content and (field.number == 0 or not _has_thought(content))
         if not thinks and not before[-1:].isspace():
             return 0
-        asked = self._prompt_closing(messages[: field.message], True, tools)
-        rest = before[len(os.path.commonprefix([before, asked])) :]
+        asked = self._probes.prompt_closing(messages[: field.message], True, tools)
+        rest = before[_shared(before, asked) :]
         opened = thinks and before.startswith(asked)
         return len(rest) if opened or rest.isspace() else 0
 
@@ -235,7 +235,7 @@ class Answers:
 
     def _start_of_calls(self, asked: Sequence[Message], before: str, tools: Tools) -> int:
         """Where the model begins to write in the text before the first word of a call."""
-        begun = len(os.path.commonprefix([before, self._prompt_closing(asked, True, tools)]))
+        begun = _shared(before, self._probes.prompt_closing(asked, True, tools))
         added = _NO_THOUGHT.match(before, begun)
         return added.end() if added else begun
 
@@ -246,50 +246,14 @@ class Answers:
             return min(ends)
         if self.call_end_token == self.end_token and (match := self._token.search(after)):
             return match.start()
-        alone = self._shape(messages, False, thinking, tools).around[-1]
-        return len(os.path.commonprefix([after, alone]).rstrip())
-
-    def _prompt_closing(self, messages: Sequence[Message], thinking: bool, tools: Tools) -> str:
-        """What a prompt that ends with the last of `messages` has after their words."""
-        return self._shape(messages, True, thinking, tools).around[-1] if messages else ""
-
-    def _shape(
-        self, messages: Sequence[Message], prompt: bool, thinking: bool, tools: Tools = None, fresh: bool = False
-    ) -> Shape:
-        words = [Words.of(message) for message in messages]
-        key = _key(messages, words, prompt, thinking, tools)
-        if fresh or key not in self._shapes:
-            _make_room(self._shapes)
-            self._shapes[key] = self._probed(messages, words, prompt, thinking, tools)
-        return self._shapes[key]
-
-    def _probed(
-        self, messages: Sequence[Message], words: Sequence[Words], prompt: bool, thinking: bool, tools: Tools
-    ) -> Shape:
-        numbers = count()
-        marks: dict[str, Field] = {}
-
-        def marked(fields: Iterable[Field]) -> Iterable[str]:
-            for field in fields:
-                mark = f"9070{next(numbers):05}0709"  # digits only: a template may change the case of letters
-                marks[mark] = field
-                yield mark
-
-        probe: list[Message] = []
-        for index, message in enumerate(messages):
-            contents = marked(Field(index, number) for number in range(len(words[index].cores)))
-            probe.append({**message, "content": words[index].filled(iter(contents))})
-            if _is_neutral(message):
-                number = len(message["tool_calls"])
-                names = iter(marked(Field(index, n, of_calls=True) for n in range(2 * number)))
-                probe[-1]["tool_calls"] = [_call(next(names), next(names), call) for call in message["tool_calls"]]
-        return _taken_apart(self._render(probe, prompt, thinking, tools), marks)
+        alone = self._probes.shape(messages, False, thinking, tools).around[-1]
+        return len(after[: _shared(after, alone)].rstrip())
 
     # ---- end tokens ----
 
     def _find_end_token(self) -> str:
         """The added token that follows an answer, after the last one or else between two turns."""
-        shape = self._shape(_plain("user", "assistant", "user", "assistant"), False, True)
+        shape = self._probes.shape(_plain("user", "assistant", "user", "assistant"), False, True)
         first = [n for n, field in enumerate(shape.fields) if field.message == 1]
         between_turns = shape.around[first[0] + 1] if first else ""
         for scaffold in (shape.around[-1], between_turns):
@@ -299,11 +263,11 @@ class Answers:
         return ""
 
     def _find_call_end_token(self) -> str:
-        calling = {"role": "assistant", "content": "", "tool_calls": [_call("", "", {"id": _ID})]}
-        result = {"role": "tool", "content": "9070", "tool_call_id": _ID}
-        messages = [*_plain("user"), _neutral(calling), result, *_plain("assistant")]
+        calling = {"role": "assistant", "content": "", "tool_calls": [call_of("", "", {"id": ID})]}
+        result = {"role": "tool", "content": "9070", "tool_call_id": ID}
+        messages = [*_plain("user"), neutral(calling), result, *_plain("assistant")]
         try:
-            shape = self._shape(messages, False, True, [_TOOL])
+            shape = self._probes.shape(messages, False, True, [_TOOL])
         except Problem:  # it wants nothing of tools, or other ones
             return ""
         after = [n + 1 for n, field in enumerate(shape.fields) if field.of_calls]
@@ -311,6 +275,12 @@ class Answers:
             return ""
         match = self._token.search(shape.around[after[-1]])
         return match.group() if match else ""
+
+
+def _shared(first: str, second: str) -> int:
+    """How many characters two texts have in common at their beginnings."""
+    pairs = zip(first, second, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def _plain(*roles: str) -> list[Message]:
@@ -343,47 +313,3 @@ def _end_of(text: str, content: str, after: str, start: int, last: bool) -> int:
 
 def _has_thought(content: str) -> bool:
     return bool(content.split("</think>")[0].split("<think>")[-1].strip())
-
-
-def _key(messages: Sequence[Message], words: Sequence[Words], prompt: bool, thinking: bool, tools: Tools) -> Key:
-    of_messages = tuple(
-        (message["role"], one.literals, _rest(message)) for message, one in zip(messages, words, strict=True)
-    )
-    return of_messages, prompt, thinking, json.dumps(tools) if tools else ""
-
-
-def _rest(message: Message) -> str:
-    if len(message) == 2:
-        return ""
-    return json.dumps({key: value for key, value in message.items() if key not in ("role", "content")})
-
-
-def _neutral(message: Message) -> Message:
-    """`message` with as many calls, of no particular words, so that messages of one kind share a shape."""
-    calls = message.get("tool_calls")
-    ids = {"tool_call_id": _ID} if "tool_call_id" in message else {}
-    if not calls:
-        return {**message, **ids} if ids else message
-    return {**message, **ids, "tool_calls": [{"id": _ID} if "id" in call else {} for call in calls]}
-
-
-def _is_neutral(message: Message) -> bool:
-    return any("function" not in call for call in message.get("tool_calls", ()))
-
-
-def _call(name: str, argument: str, call: Mapping[str, Any]) -> dict[str, Any]:
-    return {**call, "type": "function", "function": {"name": name, "arguments": {"9070": argument}}}
-
-
-def _taken_apart(text: str, marks: Mapping[str, Field]) -> Shape:
-    found = sorted((text.index(mark), mark) for mark in marks if mark in text)
-    around, begun = [], 0
-    for start, mark in found:
-        around.append(text[begun:start])
-        begun = start + len(mark)
-    return Shape(tuple(marks[mark] for _, mark in found), (*around, text[begun:]))
-
-
-def _make_room(known: dict[Key, Any]) -> None:
-    if len(known) >= _MOST_SHAPES:
-        known.clear()

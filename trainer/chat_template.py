@@ -4,7 +4,6 @@ Text of a control token inside a message (a user who types <|im_end|>) is cut in
 so that it stays text and nobody forges a turn. Reasoning marks (<think>) stay tokens: answers hold them.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from trainer import template_family
 from trainer.answers import Answers, Unclear
-from trainer.conversation_text import Message, Span
+from trainer.conversation_text import Message, Span, as_json
 from trainer.pieces import Tokens
 from trainer.problems import Problem, quoted
 from trainer.rendering import NotText, Renderer, Tools, plain
@@ -349,12 +348,12 @@ class ChatTemplate:
             while at >= 0:
                 found += [match.end() for match in self._control.finditer(text, at, at + len(words))]
                 at = text.find(words, at + 1)
-        return sorted(set(found)) if foreign else found
+        return sorted(set(found)) if found else []
 
     def _forged(self, value: Any) -> Iterator[str]:
         """The texts inside `value` that spell a control token, as they are and as JSON writes them."""
         if isinstance(value, str) and self._control.search(value):
-            yield from (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+            yield from (value, *as_json(value))
         elif isinstance(value, dict):
             for item in value.items():
                 yield from self._forged(list(item))

@@ -53,6 +53,8 @@ def print_checks(settings: TrainSettings, language: Language) -> int:
     from trainer.encoding import load_template
 
     template = load_template(settings) if settings.model_name_or_path else None
+    for warning in template.warnings(settings.model_name_or_path) if template else []:
+        print(warning.sentence(language), file=sys.stderr)
     bad = 0
     for name in settings.dataset:
         found = check(settings, name, template, _Line(name, language)).checked(settings.cutoff_len)

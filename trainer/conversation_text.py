@@ -1,5 +1,6 @@
 """Where each message stands in a rendered conversation: comparisons of texts, no templates, no tokens."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,12 +68,13 @@ class Words(NamedTuple):
         return self.literals[0] + "".join(next(marks) + literal for literal in self.literals[1:])
 
 
-def places(text: str, cores: Sequence[str], around: Sequence[str]) -> list[int] | None:
-    """Where each of `cores` begins in `text` when it differs from the probe in nothing but them; else None.
+def places(text: str, cores: Sequence[str], around: Sequence[str]) -> list[tuple[int, int]] | None:
+    """From where to where each of `cores` stands in `text`, as it is or as JSON has it, when `text` differs from the
+    probe in nothing but them; else None.
 
     What stands before the first one is not compared: a template may write the time of day there.
     """
-    starts: list[int] = []
+    found: list[tuple[int, int]] = []
     end = len(text)
     for position in reversed(range(len(cores))):
         after, core = around[position + 1], cores[position]
@@ -80,10 +82,17 @@ def places(text: str, cores: Sequence[str], around: Sequence[str]) -> list[int] 
             return None
         end -= len(after)
         if not text.endswith(core, 0, end):
-            return None
+            core = next((words for words in as_json(core) if text.endswith(words, 0, end)), "")
+            if not core:
+                return None
+        found.append((end - len(core), end))
         end -= len(core)
-        starts.append(end)
-    return starts[::-1]
+    return found[::-1]
+
+
+def as_json(words: str) -> tuple[str, str]:
+    """`words` inside a text of JSON: with its other alphabets as they are, and escaped."""
+    return json.dumps(words, ensure_ascii=False)[1:-1], json.dumps(words)[1:-1]
 
 
 def stripped(content: str) -> list[str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from trainer.settings import TrainSettings
 
 # What the counts depend on; a cutoff is applied to them afterwards.
-COUNTED = ("model_name_or_path", "template", "dataset_dir", "dataset", "max_samples", "train_on_prompt",
-           "mask_history", "seed")  # fmt: skip
+COUNTED = ("model_name_or_path", "template", "trust_remote_code", "stage", "dataset_dir", "dataset", "max_samples",
+           "train_on_prompt", "mask_history", "skip_bad_rows", "placeholders", "seed")  # fmt: skip
 
 
 @dataclass(frozen=True)

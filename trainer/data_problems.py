@@ -61,6 +61,10 @@ DATA_SENTENCES: dict[str, tuple[str, str]] = {
         "(skip_bad_rows).",
         "数据集 {name} 第 {row} 行：{detail}。现有的列：{columns}。请改正这一行，或跳过坏行（skip_bad_rows）。",
     ),
+    "dataset_row_broken": (
+        "Dataset {name}, row {row}: {detail}. Correct the row, or leave bad rows out (skip_bad_rows).",
+        "数据集 {name} 第 {row} 行：{detail}。请改正这一行，或跳过坏行（skip_bad_rows）。",
+    ),
     "dataset_layout": (
         "Dataset {name}, row {row}: {detail}. Columns found: {columns}. Rename the columns, or name them in "
         "dataset_info.json (columns).",

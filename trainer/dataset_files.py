@@ -20,6 +20,9 @@ INFO = "dataset_info.json"
 FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 _PACKED = ".gz"
 _MOST_SHOWN, _MOST_FILES = 300, 10_000
+# What makes a folder a model, an adapter or a run; and texts that lie about everywhere.
+_OTHER_FOLDERS = ("config.json", "adapter_config.json", "events.jsonl", "pyproject.toml")
+_OTHER_TEXTS = ("readme.txt", "license.txt", "requirements.txt", "constraints.txt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _KEYS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "formatting", "ranking", "subset", "split", "folder", "revision",
          "num_samples", "columns", "tags")  # fmt: skip
@@ -268,14 +271,20 @@ def _bare(data_dir: Path) -> dict[str, tuple[Path, ...]]:
     except OSError as error:
         detail = error.strerror
         raise Problem("file_unreadable", label=label("dataset_dir"), path=str(data_dir), detail=detail) from None
-    files = {path: _stem(path) for path in paths if format_of(path) and path.is_file()}
+    files = {path: _stem(path) for path in paths if _is_data(path)}
     stems = list(files.values())
     found: dict[str, tuple[Path, ...]] = {}
     found |= {stem if stems.count(stem) == 1 else path.name: (path,) for path, stem in files.items()}
     for path in paths:
-        if path.name not in found and path.is_dir() and (inside := _saved_files(path) or _data_files(path)):
-            found[path.name] = inside
+        if path.name not in found and path.is_dir() and not any((path / name).is_file() for name in _OTHER_FOLDERS):
+            inside = _saved_files(path) or _data_files(path)
+            found |= {path.name: inside} if inside else {}
     return found
+
+
+def _is_data(path: Path) -> bool:
+    name = path.name.lower()
+    return bool(format_of(path)) and name[0] != "." and name not in (*_OTHER_TEXTS, INFO) and path.is_file()
 
 
 def _stem(path: Path) -> str:
@@ -285,10 +294,9 @@ def _stem(path: Path) -> str:
 def _data_files(folder: Path) -> tuple[Path, ...]:
     """The data files of a folder, by name; what is hidden, and what is no data, is left out."""
     try:
-        paths = [path for path in folder.iterdir() if path.name[0] != "." and format_of(path) and path.is_file()]
+        return tuple(sorted(path for path in folder.iterdir() if _is_data(path)))[:_MOST_FILES]
     except OSError:  # not ours to read: no dataset of ours
         return ()
-    return tuple(sorted(path for path in paths if path.name != INFO))[:_MOST_FILES]
 
 
 def _saved_files(folder: Path, split: str = "train") -> tuple[Path, ...]:

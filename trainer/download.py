@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -223,3 +224,23 @@ def ended(folder: Path) -> bool:
     """Whether the last event in `folder` says how a download ended."""
     events, _ = read_events(folder / run_folder.EVENTS)
     return bool(events) and events[-1]["event"] == "finished"
+
+
+def remove_arrived(asked: Wanted, plan: Plan) -> None:
+    """Removes what this download has brought, and nothing that was there before it. Raises OSError."""
+    repository, cache = Path(plan.repository).resolve(), asked.cache.resolve()
+    if repository == cache or not repository.is_relative_to(cache) or not repository.is_dir():
+        return  # no plan of ours, or nothing there
+    snapshot = Path(plan.snapshot)
+    others = [one for one in (snapshot.parent.iterdir() if snapshot.parent.is_dir() else ()) if one != snapshot]
+    if plan.fresh and not others:
+        shutil.rmtree(repository)
+        return
+    for file in plan.files:
+        for path in (Path(file.partial), *(Path(one) for one in (file.link, file.target) if one and not file.had)):
+            if path.parent.resolve().is_relative_to(repository):
+                path.unlink(missing_ok=True)
+    if plan.fresh_snapshot and snapshot.resolve().is_relative_to(repository) and snapshot.resolve() != repository:
+        shutil.rmtree(snapshot, ignore_errors=True)
+    if plan.previous and (main := repository / "refs" / "main").is_file():
+        run_folder.write_whole(main, plan.previous)

@@ -7,6 +7,7 @@ ones are fetched here, with Range, into the place where its snapshot_download th
 import glob
 import hashlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ os.environ.update(
     HF_HUB_OFFLINE="0", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_XET="1"
 )
 
+import httpx
 import httpx2
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url, snapshot_download
-from huggingface_hub.constants import MAX_HTTP_DOWNLOAD_SIZE
 from huggingface_hub.errors import (
     FileMetadataError,
     GatedRepoError,
@@ -31,11 +32,12 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
 TIMEOUT_S = 5.0
+# How long a connection may bring nothing, and how often in a row.
+STALLED_S, MOST_FAILURES = 20.0, 4
 BLOCK_BYTES = 2**22
 
 
@@ -90,24 +92,53 @@ def _blob(asked: Wanted, found: Plan, file: File) -> None:
     lock = asked.cache / ".locks" / Path(found.repository).name / f"{target.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    headers = build_hf_headers(token=_token(asked))
-    with WeakFileLock(lock):
+    with WeakFileLock(lock):  # as the hub's own tools take it
         for _ in range(2):
             if target.exists():
                 return
-            with partial.open("ab") as stream:
-                if stream.tell() > file.size:
-                    stream.truncate(0)
-                # Above its limit http_get refuses to begin, though the hub serves such files too.
-                size = file.size if file.size <= MAX_HTTP_DOWNLOAD_SIZE else None
-                if (begun := stream.seek(0, os.SEEK_END)) < file.size:
-                    http_get(_url(asked, found.commit, file.name), stream, resume_size=begun, headers=headers,
-                             expected_size=size)  # fmt: skip
-            if partial.stat().st_size == file.size and _sha256(partial) == file.sha256:
+            _until_whole(
+                _url(asked, found.commit, file.name), partial, file.size, build_hf_headers(token=_token(asked))
+            )
+            if _sha256(partial) == file.sha256:
                 partial.replace(target)
                 return
             partial.unlink()
     raise Problem("download_corrupt", file=file.name, address=asked.address)
+
+
+def _until_whole(url: str, partial: Path, size: int, headers: dict[str, str]) -> None:
+    """Appends to `partial` until it has `size` bytes. Raises httpx.HTTPError when the connection breaks again and again
+    without bringing anything, OSError when the disk does not take it."""
+    failures, here = 0, partial.stat().st_size if partial.exists() else 0
+    while here != size:
+        try:
+            _append(url, partial, 0 if here > size else here, headers)
+            error = None
+        except httpx.TransportError as one:
+            error = one
+        before, here = here, partial.stat().st_size if partial.exists() else 0
+        failures = 0 if here > before else failures + 1
+        if failures >= MOST_FAILURES:
+            raise error or httpx.ReadError(f"{here} of {size} bytes came")
+        time.sleep(min(failures, 3) if error else 0)
+
+
+def _append(url: str, partial: Path, begun: int, headers: dict[str, str]) -> None:
+    """One request for what `partial` lacks after `begun` bytes; what comes is on the disk at once."""
+    asked = {**headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
+    with (
+        partial.open("ab", buffering=0) as stream,
+        httpx.stream("GET", url, headers=asked, follow_redirects=True, timeout=STALLED_S) as answer,
+    ):
+        if answer.status_code == 416:
+            stream.truncate(0)
+            return
+        answer.raise_for_status()
+        continued = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
+        stream.truncate(begun if continued else 0)  # a server that knows no ranges begins anew
+        for chunk in answer.iter_raw():
+            while chunk:  # a disk that is nearly full takes a part, and refuses the rest
+                chunk = chunk[stream.write(chunk) :]
 
 
 def _sha256(path: Path) -> str:
@@ -131,7 +162,9 @@ def explained(error: BaseException, asked: Wanted) -> Problem | None:
         return Problem("download_no_model", **about)
     if isinstance(error, HfHubHTTPError):
         return _refused(error.response.status_code, about)
-    if isinstance(error, httpx2.HTTPError) or "Consistency check failed" in str(error):
+    if isinstance(error, httpx.HTTPStatusError):
+        return _refused(error.response.status_code, about)
+    if isinstance(error, httpx.HTTPError | httpx2.HTTPError) or "Consistency check failed" in str(error):
         return Problem("download_broken_off", **about, detail=_first_line(error))
     if isinstance(error, FileMetadataError | ValueError | LookupError | AssertionError | TypeError):
         return Problem("download_not_understood", **about, detail=_first_line(error))

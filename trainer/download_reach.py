@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,8 @@ def _as_problem(error: BaseException, asked: Wanted) -> Problem:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """`error`, what it was raised from, and what the files of a whole repository failed for."""
-    found, new = [], [error]
+    found: list[BaseException] = []
+    new = [error]
     while new and len(found) < 50:
         one = new.pop()
         found.append(one)

@@ -32,6 +32,7 @@ _CHUNK = 2**20
 # Errors nearer to the end of what has been read may be the end's.
 _MARGIN = 64
 _TOO_DEEP = {"en": "nested too deeply", "zh": "嵌套过深"}
+_CUT = {"en": "the file ends in the middle of a row", "zh": "文件在一行中间就结束了"}
 
 
 class Decoder:
@@ -100,11 +101,11 @@ def _one_value(file: Content) -> FileFault:
         json.loads(text if isinstance(text, str) else "{}")
     except json.JSONDecodeError as error:
         if len(str(text)) < MOST_ROW_BYTES // 4:
-            return FileFault("dataset_json_broken", line=error.lineno, detail=error.msg)
+            return FileFault("dataset_json_broken", line=error.lineno, detail=json_words(error.msg))
     except RecursionError:
         return FileFault("dataset_json_broken", line=1, detail=_TOO_DEEP)
     except ValueError as error:
-        return FileFault("dataset_json_broken", line=1, detail=str(error))
+        return FileFault("dataset_json_broken", line=1, detail=json_words(str(error)))
     return FileFault("dataset_json_broken", line=1, detail=whole)
 
 
@@ -134,7 +135,7 @@ def _row(decoder: Decoder, line: bytes, number: int) -> Any:
     except RecursionError:
         return broken(_TOO_DEEP)
     except ValueError as error:  # a number of thousands of digits
-        return broken({"en": str(error), "zh": str(error)})
+        return broken(json_words(str(error)))
     if end < len(text) and text[end:].strip():
         return broken(json_words("Extra data"))
     return decoder.checked(value, text)
@@ -173,6 +174,8 @@ class _Listed:
         if found == ",":
             self._pass(1)
             return True
+        if not found:
+            raise FileFault("dataset_json_broken", line=self._line, detail=_CUT)
         if found != "]":
             raise self._broken("Expecting ',' delimiter")
         self._end()
@@ -193,7 +196,7 @@ class _Listed:
             except RecursionError:
                 raise FileFault("dataset_json_broken", line=self._line, detail=_TOO_DEEP) from None
             except ValueError as error:
-                raise FileFault("dataset_json_broken", line=self._line, detail=str(error)) from None
+                raise FileFault("dataset_json_broken", line=self._line, detail=json_words(str(error))) from None
             else:
                 if end < len(self._text) or self._ended:  # else a number may go on
                     found = self._decoder.checked(value, self._text[self._at : self._at + 400])
@@ -206,12 +209,14 @@ class _Listed:
         unfinished = error.pos > len(self._text) - _MARGIN or error.msg.startswith("Unterminated")
         if unfinished and len(self._text) - self._at > MOST_ROW_BYTES:
             raise FileFault("dataset_json_broken", line=self._line, detail=too_long().reason)
+        if self._ended and (error.msg.startswith("Unterminated") or error.pos >= len(self._text.rstrip())):
+            raise FileFault("dataset_json_broken", line=self._line, detail=_CUT)
         if self._ended or not unfinished:
             raise self._broken(error.msg, error.pos)
 
     def _broken(self, message: str, at: int | None = None) -> FileFault:
         line = self._line + self._text.count("\n", self._at, self._at if at is None else at)
-        return FileFault("dataset_json_broken", line=line, detail=message)
+        return FileFault("dataset_json_broken", line=line, detail=json_words(message))
 
     def _next(self) -> str:
         """The next character that is no white space, which stays; "" at the end."""

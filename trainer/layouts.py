@@ -41,6 +41,13 @@ class Layout:
     content_tag: str = "content"
     roles: dict[str, str] = field(default_factory=lambda: dict(_KNOWN_ROLES))
 
+    def known_roles(self) -> str:
+        """The names of roles that a sentence offers: those declared, else the usual ones."""
+        if self.roles != _KNOWN_ROLES:
+            return ", ".join(self.roles)
+        usual = "system, user, assistant, tool"
+        return usual if self.role_tag == "role" else "system, human, gpt, function_call, observation"
+
 
 def declared(
     formatting: str, columns: Mapping[str, str | None], tags: Mapping[str, str | None], ranking: bool

@@ -134,7 +134,8 @@ def _read(path: Path, folder: Path) -> Model | None:
             return None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    counted, size, quantized = 0, 0, bool(config.get("quantization_config"))
+    counted: float = 0
+    size, quantized = 0, bool(config.get("quantization_config"))
     for file in files:
         try:
             size += file.stat().st_size

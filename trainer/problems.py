@@ -574,6 +574,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Port {port} on {host} cannot be used ({detail}). Choose another: --port, or PORT=… make run.",
         "{host} 的端口 {port} 无法使用（{detail}）。请换一个：--port，或 PORT=… make run。",
     ),
+    "host_not_here": (
+        "--host {host}: this machine has no such address. Leave it out for this machine alone, or give 0.0.0.0 for all of "
+        "its networks.",
+        "--host {host}：本机没有这个地址。仅供本机使用请不加 --host；若要用于本机的所有网络，请填写 0.0.0.0。",
+    ),
     "token_needed": (
         "--no-token lets everyone in who reaches {host}. Use it with --host 127.0.0.1, or add --insecure.",
         "--no-token 会让能访问 {host} 的任何人进入。请与 --host 127.0.0.1 一起使用，或再加上 --insecure。",

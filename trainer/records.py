@@ -116,13 +116,14 @@ def layout_of(source: Source) -> Layout:
     """How rows hold what is trained on: as declared, else by the first of them that can be recognised. Raises Problem."""
     if source.layout:
         return source.layout
-    rows = row_files.page(source, 0, _MOST_LOOKED_AT)
-    if not rows:
-        raise Problem("dataset_empty", name=source.name, path=str(source.path))
-    for row, _ in rows:
+    looked_at: list[tuple[Any, row_files.Place]] = []
+    for row, place in islice(row_files.rows_from(source), _MOST_LOOKED_AT):
         if found := recognised(row):
             return found
-    row, place = rows[0]
+        looked_at.append((row, place))
+    if not looked_at:
+        raise Problem("dataset_empty", name=source.name, path=str(source.path))
+    row, place = looked_at[0]
     if not isinstance(row, dict):
         raise _bad(source, row, place, *_no_object(row)).problem
     raise row_problem(
@@ -190,7 +191,8 @@ def _bad(source: Source, row: Any, place: row_files.Place, en: str, zh: str) -> 
         file, number = source.files[place.file].name, place.rows - place.begun
         en, zh = f"{en} ({file}, row {number} there)", f"{zh}（{file} 的第 {number} 行）"
     excerpt = row.excerpt if isinstance(row, Fault) else json.dumps(row, ensure_ascii=False, default=str)[:_EXCERPT]
-    return BadRow(place.rows, {"en": en, "zh": zh}, excerpt, row_problem(source.name, place.rows, row, en, zh))
+    code = "dataset_row_broken" if isinstance(row, Fault) else "dataset_row"
+    return BadRow(place.rows, {"en": en, "zh": zh}, excerpt, row_problem(source.name, place.rows, row, en, zh, code))
 
 
 def _checked(name: str, layout: Layout, number: int, row: dict[str, Any]) -> Record:

@@ -35,7 +35,7 @@ def prompt_and_answers(row: dict[str, Any], layout: Layout) -> tuple[list[Messag
     An optional system message, then user (or tools' results) and assistant in turn, ending with assistant.
     """
     for column in MEDIA:
-        if column in row and row[column]:
+        if row.get(column):
             raise BadRow(f"it has `{column}`; only text is trained on", f"含有 `{column}`；只支持文字")
     before, chosen, rejected = _parts(row, layout)
     system = layout.columns.get("system")
@@ -209,7 +209,7 @@ def _message(turn: Any, where: str, layout: Layout) -> Message:
         )
     given = turn[role_tag]
     if not isinstance(given, str) or given not in layout.roles:
-        known = ", ".join(layout.roles)
+        known = layout.known_roles()
         raise BadRow(
             f"{where} has the role {quoted(given)}; known are {known}",
             f"{where} 的角色是 {quoted(given)}；应为 {known}",

@@ -475,6 +475,8 @@ def _translated(error: ErrorDetails) -> Problem:
     key, kind, value = str(error["loc"][0]), error["type"], error["input"]
     if kind == "extra_forbidden":
         return unknown_setting(key, value)
+    if key == "placeholders":
+        return _problem("placeholders_form", key, value)
     if value is None or (isinstance(value, str) and not value.strip()):
         return _problem("setting_missing", key, "")
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
@@ -485,8 +487,6 @@ def _translated(error: ErrorDetails) -> Problem:
             reason = {"en": shown(key).help_en, "zh": shown(key).help_zh}
             return _problem("setting_fixed", key, value, reason=reason)
         return _problem("setting_choice", key, value, choices=", ".join(allowed))
-    if key == "placeholders":
-        return _problem("placeholders_form", key, value)
     code = {"int": "setting_not_integer", "flo": "setting_not_number", "fin": "setting_not_number"}.get(
         kind[:3], "setting_not_boolean" if kind.startswith("bool") else "setting_not_text"
     )

@@ -69,7 +69,7 @@ class _Table:
         for delimiter in ("\t", ",", ";") if ".tsv" in path.name.lower() else (",", "\t", ";"):
             with Content(path) as file:
                 source = _Decoded(path, file, 0, 0)
-                head = next(_parsed(source, delimiter), [])
+                head = next(_parsed(source, delimiter, strict=False), [])  # of another delimiter it may be no table
             if len(head) > len(self.columns):
                 self.columns, self.delimiter = [cell.strip() for cell in head], delimiter
                 self.begin, self.first_line = source.offset, source.number
@@ -116,10 +116,10 @@ class _Decoded:
         return text.removeprefix("\ufeff")
 
 
-def _parsed(source: _Decoded, delimiter: str) -> Iterator[list[str]]:
+def _parsed(source: _Decoded, delimiter: str, strict: bool = True) -> Iterator[list[str]]:
     begun = source.number + 1
     try:
-        for cells in csv.reader(source, delimiter=delimiter, strict=True):
+        for cells in csv.reader(source, delimiter=delimiter, strict=strict):
             begun = source.number + 1
             yield cells
     except csv.Error as error:
@@ -189,6 +189,7 @@ def _batches(file: Any) -> Iterator[Any]:
 def _cells(batch: Any, row: int, first: int) -> Iterator[Item]:
     if row < first:
         batch, row = batch.slice(first - row), first
+    batch.validate(full=True)  # damaged offsets would lead anywhere in memory
     for number, cells in enumerate(batch.to_pylist(), row + 1):
         yield {key: _plain(value) for key, value in cells.items()}, number, number
 

@@ -156,7 +156,7 @@ def check_text(path: Path) -> bytes:
     """
     with Content(path) as file:
         sample = file.read(SAMPLE_BYTES)
-    _check_kind(sample, path)
+    _check_kind(sample)
     wide = _wide_encoding(sample)
     error = _first_error(sample)
     if not wide and not error:
@@ -169,7 +169,10 @@ def check_text(path: Path) -> bytes:
 
 def encoding_fault(path: Path, byte: int, encoding: str = "") -> FileFault:
     """`byte`: the first that is not UTF-8, from 1."""
-    command = f": iconv -f {encoding} -t UTF-8 {quoted(path.name)[1:-1]} > utf8{''.join(path.suffixes)}"
+    name, ending = quoted(path.name)[1:-1], "".join(path.suffixes[-2:])
+    command = f": iconv -f {encoding} -t UTF-8 {name} > utf8{ending}"
+    if ending.lower().endswith(".gz"):
+        command = f": gzip -dc {name} | iconv -f {encoding} -t UTF-8 | gzip > utf8{ending}"
     return FileFault("dataset_encoding", byte=byte,
                      encoding={"en": f"; it looks like {encoding}", "zh": f"，看起来是 {encoding}"} if encoding else "",
                      command={"en": command, "zh": "：" + command[2:]} if encoding else "")  # fmt: skip
@@ -185,7 +188,9 @@ _KINDS: dict[bytes, tuple[str, str, str, str]] = {
 }  # fmt: skip
 
 
-def _check_kind(sample: bytes, path: Path) -> None:
+def _check_kind(sample: bytes) -> None:
+    if sample and not sample.strip(b"\0"):  # as a crash leaves files behind
+        raise FileFault("dataset_file_broken", detail={"en": "it holds nothing but zero bytes", "zh": "内容全是零字节"})
     for magic, (kind, remedy, kind_zh, remedy_zh) in _KINDS.items():
         if sample.startswith(magic):
             raise FileFault("dataset_other_file", kind={"en": kind, "zh": kind_zh},
@@ -239,4 +244,6 @@ def _narrow_encoding(sample: bytes) -> str:
 
 def json_words(message: str) -> Words:
     """What the JSON library says, in both languages."""
-    return {"en": message, "zh": in_chinese(message)}
+    if message.startswith("Exceeds the limit"):
+        return {"en": "a number has thousands of digits", "zh": "有一个数有几千位"}
+    return {"en": message.removesuffix(" starting at").removesuffix(" at"), "zh": in_chinese(message)}

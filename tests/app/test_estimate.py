@@ -139,7 +139,7 @@ def test_tokens_are_counted_beside_the_page_and_once() -> None:
 
 def estimated(capfd: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str, str]:
     demo = ["--model_name_or_path", str(ROOT / "assets" / "demo-model"), "--dataset_dir", str(ROOT / "data")]
-    code = page_main.estimate([*demo, "--dataset", "identity", "--output_dir", "o", *flags])
+    code = page_main.estimate([*demo, "--dataset", "identity-pku-assistant", "--output_dir", "o", *flags])
     return code, *capfd.readouterr()
 
 

@@ -13,8 +13,9 @@ from app import comparison, continuation, monitor, removal, runs, runs_table
 from app.charts import chart
 from app.course import Course
 from app.run_list import RunList
+from app.run_queue import Queue
 from app.text import Text
-from tests.app.run_folders import lines, write_run
+from tests.app.run_folders import lines, settings, write_run
 from trainer import run_folder
 from trainer.events import parsed
 from trainer.launch import Launch
@@ -158,6 +159,34 @@ def test_compare_shows_the_settings_that_differ_and_no_others(tmp_path: Path) ->
     assert "<b>" not in html
     assert [run["name"] for run in comparison.curves([first, second])["runs"]] == ["<b>first", "second"]
     assert comparison.curves([first])["runs"][0]["step"] == chart(runs.read(first).events)["step"]
+
+
+def test_compare_says_whose_settings_are_lost_instead_of_that_all_are_the_same(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, []) for name in ("first", "lost")]
+    (folders[1] / "config.yaml").unlink()
+    found = rows(tmp_path)
+    chosen = [found[folder.name] for folder in folders]
+    for text in (EN, ZH):
+        shown = comparison.table(folders, chosen, text)
+        assert text("runs.unread", names="lost") in shown
+        assert text("runs.same") not in shown
+        assert "0/0" not in shown
+
+
+def test_a_run_names_those_that_went_on_from_it(tmp_path: Path) -> None:
+    first = write_run(tmp_path / "first", lines(2.0))
+    write_run(tmp_path / "second", lines(2.0), adapter_name_or_path=str(first / "checkpoint-1"))
+    write_run(tmp_path / "third", lines(2.0), model_name_or_path=str(first))
+    Queue(tmp_path).add(settings(tmp_path / "fourth", adapter_name_or_path=str(tmp_path / "second")), Launch())
+    value = runs_table.value(RunList(tmp_path).rows(), Queue(tmp_path).entries(), EN)
+    needed = {one["name"]: sorted(one.get("needed_by", [])) for one in value}
+    assert needed == {"fourth": [], "third": [], "second": ["fourth"], "first": ["second", "third"]}
+
+
+def test_a_queued_run_has_not_started(tmp_path: Path) -> None:
+    Queue(tmp_path).add(settings(tmp_path / "waits"), Launch())
+    [waits] = runs_table.value([], Queue(tmp_path).entries(), EN)
+    assert waits["started"] == 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 6])

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from app import monitor, runs
+from app import monitor, removal, run_death, runs
 from app.charts import chart
+from app.run_list import RunList
 from app.text import Text
 from trainer import run_folder
 from trainer.events import EventLog
@@ -79,6 +80,80 @@ def test_a_restart_of_the_machine_is_told_apart(folder: Path) -> None:
     problem = runs.read(folder).problem
     assert isinstance(problem, Problem)
     assert problem.code == "machine_restarted"
+
+
+def on_another_machine(folder: Path, **changed: Any) -> None:
+    owned_by(folder, os.getpid())
+    identity = json.loads((folder / run_folder.IDENTITY).read_text())
+    there = {"host": "node-17", "boot_id": "of node-17", "pid": 2**22 + 1, "started": 1.0}
+    (folder / run_folder.IDENTITY).write_text(json.dumps(identity | there | changed))
+
+
+def test_another_machines_run_is_said_to_be_there_while_it_is_heard_of(folder: Path) -> None:
+    on_another_machine(folder)
+    events(folder, *training(), {"event": "progress", "step": 30, "total_steps": 60})
+    run = runs.read(folder)
+    assert (run.status, run.alive, run.resumable) == ("elsewhere", False, False)
+    for text in (ZH, EN):
+        shown = monitor.status(run, text)
+        assert "node-17" in shown
+        assert 'data-state="failed"' not in shown
+        later = monitor.status(run, text, now=time.time() + 300)
+        assert {"zh": "5 分钟前", "en": "5 minutes ago"}[text.language] in later
+    assert not runs.stop(folder)
+    with pytest.raises(Problem) as refused:
+        runs.start(parse({"output_dir": str(folder)}))
+    assert refused.value.code == "output_in_use_elsewhere"
+    with pytest.raises(Problem) as kept:
+        removal.remove(folder.parent, folder.name)
+    assert kept.value.code == "run_trains_elsewhere"
+    events(folder, {"event": "finished", "outcome": "completed", "step": 60, "loss": 0.1})
+    assert runs.read(folder).status == "completed"
+
+
+def test_another_machines_run_that_has_fallen_silent_can_be_resumed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_another_machine(folder)
+    events(folder, *training())
+    listed = RunList(folder.parent)
+    monkeypatch.setattr(runs, "SILENT_S", 0.0)
+    for text in (ZH, EN):
+        assert "node-17" in monitor.why(runs.read(folder), text)
+    assert [row.status for row in listed.rows()] == ["died"]
+    monkeypatch.setattr(runs, "SILENT_S", 600.0)
+    listed.forget()
+    assert [row.status for row in listed.rows()] == ["elsewhere"], "it may be heard of again"
+
+
+def test_a_lock_that_is_seen_here_tells_that_another_pods_run_lives(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_another_machine(folder, boot_id=run_folder.boot_id())
+    events(folder, *training())
+    monkeypatch.setattr(runs, "SILENT_HERE_S", 0.0)
+    held = run_folder.lock(folder)
+    assert held is not None
+    with held:
+        assert runs.read(folder).status == "elsewhere"
+    assert runs.read(folder).status == "died"
+
+
+def test_a_damaged_record_is_named_instead_of_a_cause(folder: Path) -> None:
+    owned_by(folder, dead_pid())
+    (folder / run_folder.EVENTS).write_bytes(b"\xff\x00{" * 50)
+    run = runs.read(folder)
+    assert run.status == "died"
+    for text in (ZH, EN):
+        assert "events.jsonl" in monitor.why(run, text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "zh", "en"),
+    [(0, "1 分钟", "1 minute"), (150, "2 分钟", "2 minutes"), (7300, "2 小时", "2 hours"), (1e6, "11 天", "11 days")],
+)
+def test_spans_of_time_are_said_in_words(seconds: float, zh: str, en: str) -> None:
+    assert run_death.ago(seconds) == {"zh": zh, "en": en}
 
 
 def test_a_traceback_at_the_end_of_the_log_is_the_cause(folder: Path) -> None:

@@ -27,6 +27,7 @@ def growth(compute_type: str, mode: str, steps: int, output: Path) -> tuple[floa
         "model_name_or_path": DEMO_MODEL,
         "dataset_dir": ROOT / "data",
         "dataset": "general-chat,identity",
+        "literal_placeholders": "true",
         "output_dir": output,
         "compute_type": compute_type,
         "cutoff_len": 512,

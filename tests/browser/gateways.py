@@ -29,7 +29,9 @@ http {{
 # What stands in `server {{ … }}`; the Host header that arrives is nginx's own unless said otherwise.
 GATEWAYS = {
     "direct": "location / {{ proxy_pass http://127.0.0.1:{page}; }}",
-    "stripping": "location /a/b/ {{ proxy_pass http://127.0.0.1:{page}/; proxy_set_header X-Forwarded-Prefix /a/b; }}",
+    # As jupyter-server-proxy does behind a hub: the Host header is the hub's.
+    "stripping": "location /a/b/ {{ proxy_pass http://127.0.0.1:{page}/; proxy_set_header X-Forwarded-Prefix /a/b; "
+    "proxy_set_header Host hub.example.org; }}",
     "stripping_in_silence": "location /a/b/ {{ proxy_pass http://127.0.0.1:{page}/; }}",
     "leaving": "location /a/b {{ proxy_pass http://127.0.0.1:{page}; proxy_set_header X-Forwarded-Prefix /a/b; "
     "proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Proto http; }}",

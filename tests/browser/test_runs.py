@@ -2,14 +2,16 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.app.run_folders import lines, write_run
+from tests.app.run_folders import DEAD, lines, write_run
 from tests.browser.conftest import Walker
 from tests.conftest import ROOT, Server
+from tests.tiny import build_tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +23,10 @@ def old_runs(runs_dir: Path) -> None:
         events.append({"event": "finished", "time": 1.7e9 + 50, "outcome": "completed", "step": 40, "loss": 0.1})
         write_run(runs_dir / name, events, learning_rate=round((number + 1) * 1e-4, 6), **model)
     (runs_dir / "second" / "events.jsonl").write_bytes(b"\xff{" * 1000)
+    elsewhere = write_run(runs_dir / "elsewhere", lines(2.0, 1.0, time=time.time() - 5),
+                          **model, adapter_name_or_path=str(runs_dir / "third" / "checkpoint-40"))  # fmt: skip
+    identity = DEAD | {"host": "node-17", "boot_id": "of node-17"}
+    (elsewhere / "run.json").write_text(json.dumps(identity))
 
 
 def listed(walker: Walker) -> list[str]:
@@ -53,9 +59,11 @@ def queue(walker: Walker, name: str, place: int) -> None:
 def test_runs_are_queued_and_start_by_themselves_though_the_page_was_killed(
     serve: Callable[..., Server], walk: Callable[..., Walker], tmp_path: Path
 ) -> None:
-    server = serve(runs_dir=tmp_path / "runs")
+    # So small that many trainings fit into a minute, so long that none ends by itself.
+    model = ("--model", str(build_tiny_model(tmp_path / "tiny")))
+    server = serve(*model, runs_dir=tmp_path / "runs")
     walker = walk(server.address, "zh").open()
-    walker.fill("num_train_epochs", "60")
+    walker.fill("num_train_epochs", "5000")
     walker.fill("output_dir", "live")
     walker.click("开始")
     walker.wait_text("status", "训练中", 60)
@@ -68,6 +76,8 @@ def test_runs_are_queued_and_start_by_themselves_though_the_page_was_killed(
         one.wait(lambda one=one: listed(one) == ["first", "second", "live"], "the queue", 10)
     walker.picture("zh-runs-queue-1400")
     assert "Queued, place 2" in row(other, "second")
+    assert other.page.get_by_role("button", name="Start earlier").nth(0).is_disabled(), "it is the first"
+    assert other.page.get_by_role("button", name="Start later").nth(1).is_disabled(), "it is the last"
     other.page.get_by_role("button", name="Start earlier").nth(1).click()
     for one in (walker, other):
         one.wait(lambda one=one: listed(one) == ["second", "first", "live"], "the new order", 10)
@@ -76,8 +86,13 @@ def test_runs_are_queued_and_start_by_themselves_though_the_page_was_killed(
 
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
-    again = walk(serve(runs_dir=tmp_path / "runs").address, "en").open()
+    again = walk(serve(*model, runs_dir=tmp_path / "runs").address, "en").open()
+    again.wait_text("status", "Training")
+    drawn = again.page.locator("#loss-chart [data-points]").first
+    again.wait(lambda: json.loads(drawn.get_attribute("data-points") or "{}").get("step", [])[:2] == [5, 10],
+               "the curve from the first step", 10, lambda: drawn.get_attribute("data-points"))  # fmt: skip
     again.tab("Runs")
+    again.wait(lambda: listed(again) == ["second", "live"], "the list")
     again.wait(lambda: "Queued, place 1" in row(again, "second"), "the queue to be as it was")
     assert "Training" in row(again, "live"), "a killed page leaves its trainer alone"
     tick(again, "live")
@@ -92,6 +107,7 @@ def test_runs_are_queued_and_start_by_themselves_though_the_page_was_killed(
     assert walker.errors == other.errors == again.errors == []
 
 
+@pytest.mark.everyday
 def test_runs_are_compared_opened_continued_and_deleted_after_asking(
     serve: Callable[..., Server], walk: Callable[..., Walker], tmp_path: Path
 ) -> None:
@@ -100,7 +116,12 @@ def test_runs_are_compared_opened_continued_and_deleted_after_asking(
     server = serve(runs_dir=tmp_path / "runs")
     walker = walk(server.address, "zh").open()
     walker.tab("运行记录")
-    walker.wait(lambda: sorted(listed(walker)) == sorted([odd, "second", "third"]), "the list", 10)
+    walker.wait(lambda: sorted(listed(walker)) == sorted([odd, "second", "third", "elsewhere"]), "the list", 10)
+    assert "训练中，在机器 node-17 上" in row(walker, "elsewhere")
+    tick(walker, "elsewhere")
+    assert walker.page.locator("[data-act=abort]").is_disabled(), "this machine cannot end it"
+    walker.page.get_by_role("checkbox", name="选择列表中的全部训练").check()
+    assert walker.page.locator(".td-runs tbody input:checked").count() == 4
     tick(walker, odd, "third")
     walker.click("对比")
     walker.wait_text("compare_table", "学习率")
@@ -126,6 +147,9 @@ def test_runs_are_compared_opened_continued_and_deleted_after_asking(
     walker.tab("运行记录")
     tick(walker, "third")
     walker.click("删除")
+    walker.wait(
+        lambda: "elsewhere 由此继续训练" in walker.page.get_by_role("alertdialog").inner_text(), "the warning", 5
+    )
     walker.click("保留")
     assert "third" in listed(walker)
     assert (tmp_path / "runs" / "third").is_dir()
@@ -133,6 +157,10 @@ def test_runs_are_compared_opened_continued_and_deleted_after_asking(
     walker.page.locator("[data-confirm=yes]").click()
     walker.wait(lambda: "third" not in listed(walker), "the run to go", 10)
     assert not (tmp_path / "runs" / "third").exists()
-    assert sorted(listed(walker)) == sorted([odd, "second"])
+    tick(walker, "elsewhere")
+    walker.click("删除")
+    walker.page.locator("[data-confirm=yes]").click()
+    walker.wait_text("runs_messages", "elsewhere 不久前还在机器 node-17 上训练")
+    assert sorted(listed(walker)) == sorted([odd, "second", "elsewhere"])
     assert walker.errors == []
     assert walker.foreign == []
