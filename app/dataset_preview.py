@@ -67,14 +67,18 @@ class DatasetPreview:
         text = self._text
         with gr.Row(elem_id="preview_head"):
             self.dataset = gr.Dropdown(
-                [], label=label("dataset")[text.language], interactive=True, elem_id="preview_dataset_name", scale=2
+                [],
+                label=label("dataset")[text.language],
+                interactive=True,
+                elem_id="preview_dataset_name",
+                min_width=160,
             )
             self.count = gr.Textbox(
                 label=text("preview.count"), interactive=False, min_width=80, elem_id="preview_count"
             )
             self.page = gr.Textbox("1", label=text("preview.page"), min_width=80, elem_id="preview_page")
             self.view = gr.Radio([(text(f"view.{view}"), view) for view in VIEWS], value=VIEWS[0],
-                                 label=text("preview.view"), elem_id="preview_view", scale=2)  # fmt: skip
+                                 label=text("preview.view"), elem_id="preview_view", scale=2, min_width=320)  # fmt: skip
         with gr.Row(elem_id="preview_settings"):
             for key in MIRRORED:
                 self._mirrors[key] = form.widget(key, text, elem_id=f"preview_{key}", info=None, min_width=110)

@@ -15,6 +15,9 @@ from trainer.records import BadRow, Record
 MOST_CHARACTERS = 20_000
 MOST_TOKENS = 2000
 
+# A character may be several tokens: its text stands with the first of them.
+PART = "‧"
+
 Message = Mapping[str, Any]
 Row = Record | BadRow
 
@@ -154,10 +157,10 @@ def _tokenized(sample: Mapping[str, Any], text: Text) -> str:
 
 def _token(token: Sequence[Any]) -> str:
     number, words, trained, kept = token
-    state = (" data-on" if trained else "") + ("" if kept else " data-out")
+    state = (" data-on" if trained else "") + ("" if kept else " data-out") + ("" if words else " data-part")
     return f'<span{state} title="{int(number)}">{escape(_visible(str(words)))}</span>'
 
 
 def _visible(words: str) -> str:
-    """White space that a browser would not show, with a sign for it."""
-    return words.replace("\t", "⇥").replace("\r", "␍").replace("\n", "↵\n") or "∅"
+    """White space that a browser would not show, with a sign for it; a token that goes on with a character too."""
+    return words.replace("\t", "⇥").replace("\r", "␍").replace("\n", "↵\n") or PART

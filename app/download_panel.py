@@ -6,12 +6,11 @@ import gradio as gr
 
 from app import downloads, fragments
 from app.downloads import Download
-from app.models import size_words
 from app.monitor import duration
 from app.page import Page
 from app.quiet import QUIET
 from app.text import Text
-from trainer.download import EXAMPLE, FOLDER, LABELS, wanted
+from trainer.download import EXAMPLE, FOLDER, LABELS, size_words, wanted
 from trainer.download_reach import HUBS
 from trainer.problems import Problem, sentence
 
@@ -74,6 +73,10 @@ class DownloadPanel:
 
     def view(self, which: Any) -> list[Any]:
         """The list of downloads, the chosen one's status, its buttons, and whether to look again in a second."""
+        return self._view(which, which)
+
+    def _view(self, which: Any, kept: Any) -> list[Any]:
+        """`view` of the download `which`; `kept`: the one that the list has chosen now."""
         found = [one for folder in downloads.find(self._page.runs_dir) if (one := downloads.read(folder))]
         names = [one.folder.name for one in found]
         name = which if which in names else names[0] if names else None
@@ -83,7 +86,8 @@ class DownloadPanel:
             (f"{one.asked.model} · {self._text(f'download.status.{one.status}')}", one.folder.name) for one in found
         ]
         return [
-            gr.update(choices=choices, value=name, visible=len(found) > 1),
+            # What is chosen stays: a click may have chosen another while this answer was under way.
+            gr.update(choices=choices, visible=len(found) > 1, **({} if name == kept else {"value": name})),
             status_html(one, self._text),
             *(gr.update(visible=button in possible) for button in BUTTONS),
             gr.update(active=any(one.alive for one in found)),
@@ -94,7 +98,7 @@ class DownloadPanel:
             folder = downloads.start(wanted(hub or "", model or "", endpoint=endpoint or ""), self._page.runs_dir)
         except Problem as problem:
             return [self._problem(problem), *self.view(which)]
-        return ["", *self.view(folder.name)]
+        return ["", *self._view(folder.name, None)]
 
     def _on_resume(self, which: Any) -> list[Any]:
         if (found := self._read(which)) is None:

@@ -10,6 +10,7 @@ from app import runs
 from app.roots import Roots, resolved
 from app.text import Text
 from trainer import models_here, run_folder
+from trainer.download import size_words
 from trainer.model_folder import recommended, resolve
 from trainer.models_here import Model
 from trainer.problems import Problem, Problems
@@ -44,11 +45,6 @@ def described(name: str, model: Model, text: Text) -> str:
     if model.missing:
         parts.append(text("model_name.incomplete", count=len(model.missing)))
     return " · ".join(parts)
-
-
-def size_words(size: float) -> str:
-    """Bytes for people, in powers of ten as file managers and hubs count."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def _count_words(count: int) -> str:

@@ -79,7 +79,8 @@ def _shown(row: Row, text: Text) -> dict[str, Any]:
 
 def _waiting(entry: Entry, place: int, row: Row | None, text: Text) -> dict[str, Any]:
     """A run that waits; one that is to be resumed has its figures already."""
-    shown = _shown(row, text) if row else dict.fromkeys(COLUMNS, "–") | {"name": entry.name}
+    # What has not started has no time of it.
+    shown = _shown(row, text) if row else dict.fromkeys(COLUMNS, "–") | {"name": entry.name, "started": 0}
     settings = entry.settings
     if settings and not row:
         bits = f" · {settings.quantization_bit} bit" if settings.quantization_bit else ""
@@ -88,12 +89,11 @@ def _waiting(entry: Entry, place: int, row: Row | None, text: Text) -> dict[str,
             "dataset": ", ".join(settings.dataset),
             "method": f"{settings.finetuning_type}{bits}",
         }
-    if not row:
-        shown["started"] = 0  # it has not
     why = " ".join(sentence(code, values, text.language) for code, values in entry.refused)
     state = text("runs.refused") if entry.refused else text("runs.queued", place=place)
     look = "failed" if entry.refused else "queued"
-    return shown | {"look": look, "state": state, "why": why, "place": place, "alive": False, "resumable": False, "new": row is None}  # fmt: skip
+    waits = {"look": look, "state": state, "why": why, "place": place, "new": row is None}
+    return shown | waits | {"alive": False, "resumable": False}
 
 
 def _template(text: Text) -> str:

@@ -36,7 +36,7 @@ element.addEventListener("keydown", (event) => {
   event.preventDefault();
   const tokens = [...box.querySelectorAll(":scope > [title]")];
   const from = tokens.indexOf(marked);
-  const to = from < 0 ? (step < 0 && step !== -Infinity ? tokens.length - 1 : 0) : from + step;
+  const to = from < 0 && Number.isFinite(step) ? (step > 0 ? 0 : tokens.length - 1) : from + step;
   const next = tokens[Math.max(0, Math.min(tokens.length - 1, to))];
   if (next) mark(next);
 });

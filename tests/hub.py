@@ -98,7 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif "/resolve/" in path:
             self._resolve(path)
         elif path.startswith("/cdn/"):
-            found = {hashlib.sha256(data).hexdigest(): data for one in self.of.repositories.values() for data in one.files.values()}
+            found = {
+                hashlib.sha256(data).hexdigest(): data
+                for one in self.of.repositories.values()
+                for data in one.files.values()
+            }
             self._bytes(found[path.removeprefix("/cdn/")])
         else:
             self._answer(200, {"Data": {}})
@@ -133,7 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.endswith(".safetensors"):
             return self._bytes(data, {**headers, "ETag": f'"{_entry(file, data)["oid"]}"'})
         sha256 = hashlib.sha256(data).hexdigest()
-        headers |= {"X-Linked-ETag": f'"{sha256}"', "X-Linked-Size": str(len(data)), "Location": f"{self.of.store}/cdn/{sha256}"}
+        headers |= {
+            "X-Linked-ETag": f'"{sha256}"',
+            "X-Linked-Size": str(len(data)),
+            "Location": f"{self.of.store}/cdn/{sha256}",
+        }
         self._answer(302, {}, headers)
         return None
 
@@ -154,7 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
-        for key, value in {"Content-Type": "application/json", **(headers or {}), "Content-Length": str(len(data))}.items():
+        for key, value in {
+            "Content-Type": "application/json",
+            **(headers or {}),
+            "Content-Length": str(len(data)),
+        }.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":

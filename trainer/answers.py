@@ -188,15 +188,15 @@ class Answers:
     ) -> _Plan:
         shape = self._probes.shape(messages, prompt, thinking, tools, fresh)
         calls: dict[int, _Calls] = {}
-        neutral = [neutral(message) for message in messages]
+        plain = [neutral(message) for message in messages]
         if any("tool_calls" in message for message in messages):
             calls = self._calls(
-                neutral, self._probes.shape(neutral, prompt, thinking, tools, fresh), shape, thinking, tools
+                plain, self._probes.shape(plain, prompt, thinking, tools, fresh), shape, thinking, tools
             )
         leads: dict[int, int] = {}
         for field, before in zip(shape.fields, shape.around, strict=False):
             if field.message not in leads and messages[field.message]["role"] == "assistant":
-                leads[field.message] = self._lead(neutral, field, before, thinking, tools)
+                leads[field.message] = self._lead(plain, field, before, thinking, tools)
         return _Plan(shape, leads, calls)
 
     def _lead(self, messages: Sequence[Message], field: Field, before: str, thinking: bool, tools: Tools) -> int:

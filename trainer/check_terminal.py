@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from trainer.dataset_check import Checked, check
+from trainer.encoding import go_without_torch, load_template
 from trainer.problems import Language, Problem, Problems
 from trainer.settings import TrainSettings, label
 
@@ -37,6 +38,7 @@ def run_check(argv: list[str], language: Language) -> int:
     """0 when every row can be used, 1 when some cannot, 2 when it could not be found out."""
     from trainer.command import settings_from
 
+    go_without_torch()
     try:
         settings = settings_from(argv, language)
         if not settings.dataset:
@@ -50,8 +52,6 @@ def run_check(argv: list[str], language: Language) -> int:
 
 def print_checks(settings: TrainSettings, language: Language) -> int:
     """Checks each dataset and prints what was found. Raises Problem for one that cannot be read."""
-    from trainer.encoding import load_template
-
     template = load_template(settings) if settings.model_name_or_path else None
     for warning in template.warnings(settings.model_name_or_path) if template else []:
         print(warning.sentence(language), file=sys.stderr)

@@ -94,13 +94,20 @@ def _check_places(data_dir: Path, source: Source) -> None:
     """Raises Problem for a file outside the data folder, missing, or none: a pipe would be waited for, for ever."""
     for path in source.files:
         if _is_outside(data_dir, path):
-            raise Problem("dataset_outside", name=source.name, path=str(path))
+            raise Problem("dataset_outside", name=source.name, path=_shown(path))
         if not os.path.isfile(path):  # also of a name too long to ask for
-            raise Problem("dataset_file_missing", name=source.name, path=str(path))
+            raise Problem("dataset_file_missing", name=source.name, path=_shown(path))
 
 
 def _is_outside(data_dir: Path, path: Path) -> bool:
-    return "\0" in str(path) or not path.resolve().is_relative_to(data_dir.resolve())
+    try:
+        return not path.resolve().is_relative_to(data_dir.resolve())
+    except ValueError:  # a null byte, half of a surrogate pair: no file is called so
+        return True
+
+
+def _shown(path: Path) -> str:
+    return str(path).encode(errors="replace").decode().replace("\0", "?")[-_MOST_SHOWN:]
 
 
 # ---- dataset_info.json ----
@@ -235,7 +242,7 @@ class _Entry:
 
     def _file_or_folder(self, path: Path, split: str) -> Iterable[Path]:
         if _is_outside(self._data_dir, path):
-            raise Problem("dataset_outside", name=self._name, path=str(path))
+            raise Problem("dataset_outside", name=self._name, path=_shown(path))
         shown = quoted(path.name)
         if not os.path.isdir(path):
             if not format_of(path):

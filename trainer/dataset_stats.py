@@ -20,7 +20,7 @@ from trainer.records import Record
 # Rows that are encoded; and hashes that are kept, eight bytes each.
 MOST_ENCODED, MOST_HASHES = 100_000, 2**25
 # Bars of the histogram, about, and characters that tell a sample's language.
-BARS, _LANGUAGE_CHARS = 20, 400
+BARS, _LANGUAGE_CHARS = 20, 120
 _HAN = re.compile("[\u4e00-\u9fff\u3400-\u4dbf\uf900-\ufaff\U00020000-\U0003ffff]")
 _LATIN = re.compile("[A-Za-zÀ-ɏ]")
 _LETTER = re.compile(r"[^\W\d_]")

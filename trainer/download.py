@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ LABELS: dict[str, dict[str, str]] = {
 }
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _MOST_ADDRESS = 300
+# The threads of a process that was ended may hold its lock for a moment more.
+LOCK_WAIT_S = 0.5
 
 # One file of weights after another is what slow links like; a few at a time is what fast ones need.
 WORKERS = 4
@@ -212,12 +215,16 @@ def take_lock(asked: Wanted) -> IO[str]:
         raise Problem("download_unwritable", path=str(asked.cache), detail=error.strerror,
                       variable=asked.about.cache) from None  # fmt: skip
     file = os.fdopen(descriptor, "r")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise Problem("download_in_use", name=asked.model) from None
-    return file
+    until = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() > until:
+                file.close()
+                raise Problem("download_in_use", name=asked.model) from None
+            time.sleep(0.02)
 
 
 def ended(folder: Path) -> bool:
@@ -244,3 +251,8 @@ def remove_arrived(asked: Wanted, plan: Plan) -> None:
         shutil.rmtree(snapshot, ignore_errors=True)
     if plan.previous and (main := repository / "refs" / "main").is_file():
         run_folder.write_whole(main, plan.previous)
+
+
+def size_words(size: float) -> str:
+    """Bytes for people, in powers of ten as the hubs count."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -25,6 +25,7 @@ from trainer.download import (
     Plan,
     Wanted,
     folder_of,
+    size_words,
     take_lock,
     wanted,
     write_plan,
@@ -248,11 +249,6 @@ def _causes(error: BaseException) -> list[BaseException]:
         failed = getattr(one, "failed_files", None)
         new += [*(failed.values() if isinstance(failed, dict) else ()), *filter(None, [one.__cause__])]
     return found
-
-
-def size_words(size: float) -> str:
-    """Bytes for people, in powers of ten as the hubs count."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def time_words(seconds: float) -> str:

@@ -198,6 +198,7 @@ def _receive(stream: IO[bytes]) -> bytes | None:
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # the trainer decides; when it is gone, its pipe is
         signal.signal(number, signal.SIG_IGN)
+    go_without_torch()
     from trainer.chat_pipes import guarded_stdout
 
     stdout = guarded_stdout()  # kept: its buffer is closed with it
@@ -223,14 +224,15 @@ def main() -> int:
     return 0
 
 
-def load_template(settings: TrainSettings) -> ChatTemplate:
-    """The template that `settings` name, in a process that goes without torch, which saves it two seconds.
+def go_without_torch() -> None:
+    """transformers is imported without torch from now on, which saves two seconds; for processes that tokenize only."""
+    assert "transformers" not in sys.modules
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
-    Raises Problem when the model's tokenizer cannot be read.
-    """
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    os.environ["HF_HUB_OFFLINE"] = "1"
+
+def load_template(settings: TrainSettings) -> ChatTemplate:
+    """The template that `settings` name. Raises Problem when the model's tokenizer cannot be read."""
     from transformers import AutoTokenizer
 
     from trainer.model_folder import check_model_folder

@@ -91,7 +91,9 @@ def parse(values: dict[str, Any]) -> ExportSettings:
                       choices=", ".join(choices("template")))  # fmt: skip
     paths = ("model_name_or_path", "adapter_name_or_path", "export_dir")
     full = {key: _full(value) for key in paths if (value := getattr(found, key))}
-    return found.model_copy(update=full | ({"model_name_or_path": located(model)} if (model := found.model_name_or_path) else {}))
+    return found.model_copy(
+        update=full | ({"model_name_or_path": located(model)} if (model := found.model_name_or_path) else {})
+    )
 
 
 def to_flags(chosen: ExportSettings) -> list[str]:

@@ -63,19 +63,19 @@ def _repositories(wanted: Wanted) -> list[Path]:
 
 
 def _is_id(text: str) -> bool:
-    return re.fullmatch(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", text) is not None
+    return re.fullmatch(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", text, re.ASCII) is not None
 
 
 def _snapshot(repository: Path, revision: str | None) -> Path | None:
     """The snapshot of `revision`, else of main, else the newest."""
     wanted = revision or "main"
-    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", wanted):
+    if "/" in wanted or not _is_id(wanted):
         return None
     try:
         commit = (repository / "refs" / wanted).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         commit = wanted
-    if re.fullmatch(r"\w+", commit) and (repository / "snapshots" / commit).is_dir():
+    if re.fullmatch(r"\w{1,96}", commit, re.ASCII) and (repository / "snapshots" / commit).is_dir():
         return repository / "snapshots" / commit
     if revision or not (repository / "snapshots").is_dir():
         return None
@@ -110,14 +110,15 @@ def _no_split(name: str, wanted: Wanted, found: str) -> Problem:
 
 def _prepared(wanted: Wanted) -> tuple[Path, ...]:
     """The arrow files that `datasets` has made of it before: <cache>/org___name/subset/version/hash/name-train*.arrow."""
-    if not wanted.hugging_face or wanted.folder or not _is_id(wanted.hugging_face):
+    subset = wanted.subset or "default"
+    if not wanted.hugging_face or wanted.folder or not all(map(_is_id, (wanted.hugging_face, subset, wanted.split))):
         return ()
     home = _folder("HF_HOME", "~/.cache/huggingface")
     cached = Path(os.environ.get("HF_DATASETS_CACHE") or home / "datasets")
     organisation, _, short = wanted.hugging_face.rpartition("/")
     short = re.sub(r"([a-z\d])([A-Z])", r"\1_\2", re.sub(r"([A-Z]+)([A-Z][a-z])", r"\1_\2", short)).lower()
-    folder = cached / (f"{organisation}___{short}" if organisation else short) / (wanted.subset or "default")
-    if not folder.is_dir() or not re.fullmatch(r"[\w.-]+", wanted.split):
+    folder = cached / (f"{organisation}___{short}" if organisation else short) / subset
+    if "/" in subset or not folder.is_dir():
         return ()
     pattern = re.compile(rf".*-{re.escape(wanted.split)}(-\d+-of-\d+)?\.arrow")
     made = [path for path in folder.glob("*/*") if any(pattern.fullmatch(file.name) for file in path.iterdir())]

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from trainer import records
 from trainer.chat_failure import as_problem
 from trainer.chat_pipes import Replies, Request, guarded_stdin, guarded_stdout
+from trainer.encoding import REFUSALS, go_without_torch, in_both, load_template
 from trainer.problems import Problem
 from trainer.records import BadRow, Record
 from trainer.settings import TrainSettings, parse
@@ -44,7 +45,6 @@ class Templates:
 
     def of(self, settings: TrainSettings) -> "ChatTemplate":
         """Raises Problem as the trainer would."""
-        from trainer.encoding import load_template
         from trainer.sample_cache import tokenizer_content
 
         chosen = (settings.model_name_or_path, settings.template, settings.trust_remote_code)
@@ -152,7 +152,6 @@ def _survey_key(settings: TrainSettings, name: str, template: "ChatTemplate | No
 
 def _shown(item: "Record | BadRow", settings: TrainSettings, template: "ChatTemplate") -> dict[str, Any]:
     """One row as the page has it: (id, text, trained, kept) of each token, or why the row is bad."""
-    from trainer.encoding import REFUSALS, in_both
     from trainer.training_records import filled
 
     if isinstance(item, BadRow):
@@ -190,6 +189,7 @@ def _requests(stream: IO[str]) -> Any:
 
 def main() -> int:
     """Serves until stdin ends or nobody reads stdout any more."""
+    go_without_torch()
     looker = Looker(Replies(guarded_stdout()))
     for request in _requests(guarded_stdin()):
         looker.take(request)

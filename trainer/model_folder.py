@@ -330,7 +330,9 @@ def model_name(path: Path, folder: Path) -> str:
     """What to call the model `path`, which is loaded from `folder`: a hub's id, else the folder's name."""
     caches = (path, *(folder.parents[1:2] if folder.parent.name == "snapshots" else ()))
     cache = next((place for place in caches if "--" in place.name and (place / "snapshots").is_dir()), None)
-    return hub_caches.id_of(cache) if cache else folder.resolve().name
+    # ModelScope's older layouts have no folder but the model's own.
+    own = folder if cache is None and folder.is_relative_to(hub_caches.model_scope_cache()) else cache
+    return hub_caches.id_of(own) if own else folder.resolve().name
 
 
 def has_template(folder: Path) -> bool:

@@ -118,8 +118,14 @@ def _state(folder: Path) -> State:
     return tuple(sorted(found))
 
 
-def _read(path: Path, folder: Path) -> Model | None:
+def _weights(folder: Path) -> list[Path]:
+    """The files that are loaded, of those that are there: Mistral's folders hold the same weights twice."""
     files = sorted(folder.glob("*.safetensors"))
+    return [file for file in files if file.name.startswith("model")] or files
+
+
+def _read(path: Path, folder: Path) -> Model | None:
+    files = _weights(folder)
     cached = folder != path or folder.parent.name == "snapshots"
     if not (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
         return None

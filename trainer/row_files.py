@@ -15,7 +15,6 @@ from trainer import json_rows, table_rows
 from trainer.dataset_files import Source, format_of
 from trainer.json_rows import Item
 from trainer.text_files import PACKED, told
-from trainer.text_files import Fault as Fault
 
 _READERS: dict[str, Callable[..., Iterator[Item]]] = {
     ".json": json_rows.rows,

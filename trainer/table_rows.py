@@ -138,13 +138,16 @@ def parquet_rows(path: Path, offset: int = 0, line: int = 0, skim: bool = False)
     """The rows of `path` from the row `offset` on; columns of no use to JSON as text."""
     import pyarrow.parquet as pq
 
-    with _arrow_told("parquet"), pq.ParquetFile(path, buffer_size=2**20) as file:
+    # Buffered beforehand, a row group would be read as a whole: half a gigabyte where a file is one group.
+    with _arrow_told("parquet"), pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         group = row = 0
         while group < file.num_row_groups and row + file.metadata.row_group(group).num_rows <= offset:
             row += file.metadata.row_group(group).num_rows
             group += 1
-        for batch in file.iter_batches(batch_size=_BATCH, row_groups=list(range(group, file.num_row_groups))):
-            yield from _cells(batch, row, offset)
+        wanted = list(range(group, file.num_row_groups))
+        for batch in file.iter_batches(batch_size=_BATCH, row_groups=wanted, use_threads=False):
+            if row + batch.num_rows > offset:
+                yield from _cells(batch, row, offset)
             row += batch.num_rows
 
 

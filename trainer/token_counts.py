@@ -17,7 +17,7 @@ from trainer import records
 from trainer.chat_template import IGNORED
 from trainer.counts import Counts
 from trainer.dataset_files import Source, find_source
-from trainer.encoding import UNCUT, load_template, samples_of
+from trainer.encoding import UNCUT, go_without_torch, load_template, samples_of
 from trainer.problems import Problem, Problems
 from trainer.records import BadRow, Record
 from trainer.settings import TrainSettings, parse
@@ -91,6 +91,7 @@ def processor_tflops() -> float:
 
 def main(values: str) -> int:
     os.nice(10)  # nobody waits for it
+    go_without_torch()
     try:
         counts = count(parse(json.loads(values)))
     except (Problem, Problems) as problem:

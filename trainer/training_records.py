@@ -72,6 +72,9 @@ def records_of(source: Source, settings: TrainSettings, wanted: int, tally: Tall
 
 def filled(record: Record, settings: TrainSettings, unfilled: Counter[str]) -> Record:
     """`record` with the placeholders' texts; those without one are counted in `unfilled` unless they are literal."""
+    # What may hold one elsewhere than in a content has calls of tools.
+    if not any("{{" in message["content"] or len(message) > 2 for message in (*record.messages, *record.rejected)):
+        return record
     record = placeholders.fill(record, settings.placeholders)
     if not settings.literal_placeholders:
         unfilled.update(placeholders.find([record]))

@@ -90,6 +90,12 @@ def test_tokens_are_marked_as_trained_masked_or_cut() -> None:
     assert "共 3 个词元，训练 1 个，截断于 2" in html
 
 
+def test_a_token_that_goes_on_with_a_character_can_be_pointed_at() -> None:
+    tokens = [[1, "开", 1, 1], [2, "", 1, 1], [3, "", 1, 1]]
+    html = dataset_view.tokens_html([SAMPLE | {"tokens": tokens, "cut_at": None}], ZH)
+    assert f'<span data-on data-part title="3">{dataset_view.PART}</span>' in html
+
+
 def test_a_sample_of_which_nothing_is_trained_says_so() -> None:
     assert "没有可训练的内容" in dataset_view.tokens_html([SAMPLE | {"trained": 0}], ZH)
     assert "不能" not in dataset_view.tokens_html([SAMPLE], ZH)

@@ -97,6 +97,7 @@ def test_npus_are_named_and_the_ill_ones_told(tools: Path, monkeypatch: pytest.M
     npu_smi(tools)
     [found] = doctor_devices.devices()
     assert (found.code, found.values["count"], found.values["name"]) == ("devices_well", 2, "910B3")
+    assert found.values["driver"][:1].isdigit(), "in a container npu-smi's own version"
     npu_smi(tools, "Alarm        ")
     assert doctor_devices.devices()[1].values["chips"] == "1 (Alarm)"
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "1,0")

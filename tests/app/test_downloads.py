@@ -101,7 +101,9 @@ def test_a_killed_download_is_told_and_goes_on(hub: Hub, runs: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["huggingface", "modelscope"])
-def test_cancelling_removes_what_the_download_brought(hub: Hub, runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_cancelling_removes_what_the_download_brought(
+    hub: Hub, runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.address)
     hub.bytes_per_second = 200_000
     folder = downloads.start(wanted(kind, NAME), runs)

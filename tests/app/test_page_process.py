@@ -87,3 +87,10 @@ def test_a_port_in_use_is_said_in_one_line(serve: Callable[..., Server]) -> None
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert port.group(1) in done.stderr
+
+
+def test_an_address_of_another_machine_is_refused_by_its_flag() -> None:
+    argv = [sys.executable, "-m", "app", "webui", "--host", "203.0.113.7", "--port", "0"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("--host 203.0.113.7")

@@ -14,6 +14,7 @@ from app import monitor, removal, run_death, runs
 from app.charts import chart
 from app.run_list import RunList
 from app.text import Text
+from tests.app.run_folders import settings
 from trainer import run_folder
 from trainer.events import EventLog
 from trainer.problems import Problem
@@ -102,7 +103,7 @@ def test_another_machines_run_is_said_to_be_there_while_it_is_heard_of(folder: P
         assert {"zh": "5 分钟前", "en": "5 minutes ago"}[text.language] in later
     assert not runs.stop(folder)
     with pytest.raises(Problem) as refused:
-        runs.start(parse({"output_dir": str(folder)}))
+        runs.start(settings(folder))
     assert refused.value.code == "output_in_use_elsewhere"
     with pytest.raises(Problem) as kept:
         removal.remove(folder.parent, folder.name)
@@ -140,7 +141,9 @@ def test_a_lock_that_is_seen_here_tells_that_another_pods_run_lives(
 
 
 def test_a_damaged_record_is_named_instead_of_a_cause(folder: Path) -> None:
-    owned_by(folder, dead_pid())
+    owned_by(folder, os.getpid())
+    identity = json.loads((folder / run_folder.IDENTITY).read_text())
+    (folder / run_folder.IDENTITY).write_text(json.dumps(identity | {"pid": dead_pid()}))
     (folder / run_folder.EVENTS).write_bytes(b"\xff\x00{" * 50)
     run = runs.read(folder)
     assert run.status == "died"

@@ -54,8 +54,9 @@ WORDS = [
 CHARACTERS = "你好请问今天天气怎么样我是助手很高兴认识可以帮做什么数学题目历史地理文章写作代码程序解释一下这个问题原因以及解决办法谢谢"
 OURS = """
 import json, sys, time
-from trainer.encoding import load_template
+from trainer.encoding import go_without_torch, load_template
 from trainer.settings import parse
+go_without_torch()
 settings = parse(json.loads(sys.argv[1]))
 template = load_template(settings)
 from pathlib import Path

@@ -107,9 +107,8 @@ def test_a_dataset_is_added_looked_at_and_filled_in(
     assert walker.page.locator("#preview_stats svg line").count() == 1
     view(walker, text, "tokens")
     walker.wait(lambda: walker.page.locator("#samples .td-cut").count() == 1, "where it is cut", 20)
-    trained = walker.page.locator("#samples .td-tokens").first.locator("[data-on]").all_inner_texts()
-    assert "开发。" in "".join(trained)
-    assert "你好" not in "".join(trained)
+    parts = walker.page.locator("#samples .td-tokens").first.locator("[data-on]:not([data-part])").all_inner_texts()
+    assert "".join(parts).startswith("我是{{name}}，由{{author}}开发。<|im_end|>")
     token = walker.page.locator("#samples .td-tokens [data-on]").first
     assert re.fullmatch(r"\d+", token.get_attribute("title"))
     token.hover()

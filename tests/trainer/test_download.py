@@ -77,7 +77,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         monkeypatch.delenv(name, raising=False)
     for name, value in caches(tmp_path).items():
         monkeypatch.setenv(name, value)
-    return Place(tmp_path, {**caches(tmp_path), "NO_PROXY": "127.0.0.1,localhost", "LANG": "en_US.UTF-8", "LC_ALL": "en_US.UTF-8"})
+    return Place(
+        tmp_path,
+        {**caches(tmp_path), "NO_PROXY": "127.0.0.1,localhost", "LANG": "en_US.UTF-8", "LC_ALL": "en_US.UTF-8"},
+    )
 
 
 def wait_for(condition: Any, what: str, seconds: float = 20) -> None:
@@ -132,7 +135,11 @@ def test_a_download_that_was_ended_goes_on_where_it_was(hub: Hub, place: Place, 
     hub.asked.clear()
     status, said = place.download(hub, kind)
     assert status == 0, said
-    begun = [int(asked.split("=")[1].rstrip("-")) for asked in hub.sent("cdn" if kind == "huggingface" else "FilePath") if asked]
+    begun = [
+        int(asked.split("=")[1].rstrip("-"))
+        for asked in hub.sent("cdn" if kind == "huggingface" else "FilePath")
+        if asked
+    ]
     assert sum(begun) >= kept > 0
     assert not missing_files(check_model_folder(NAME))
     # The hub's libraries refuse what is not as announced; here once more.
@@ -150,7 +157,9 @@ REFUSED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", HUBS)
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_had_is_said_in_a_sentence_within_ten_seconds(hub: Hub, place: Place, kind: str, case: str) -> None:
+def test_what_cannot_be_had_is_said_in_a_sentence_within_ten_seconds(
+    hub: Hub, place: Place, kind: str, case: str
+) -> None:
     manner, words, code = REFUSED[case]
     for name, value in manner.items():
         setattr(hub, name, value)
@@ -270,7 +279,7 @@ def test_one_model_is_downloaded_once_at_a_time(hub: Hub, place: Place) -> None:
     assert "is being downloaded already" in said
     first.terminate()
     first.communicate(timeout=10)
-    assert [event["event"] for event in place.events("huggingface")][0] == "stage"
+    assert place.events("huggingface")[0]["event"] == "stage"
     assert place.finished("huggingface")["outcome"] == "stopped"
 
 
@@ -298,9 +307,7 @@ def test_what_is_no_request_is_refused_in_both_languages(case: str) -> None:
 
 def test_of_a_repository_only_what_is_loaded_is_chosen() -> None:
     names = list(model_files())
-    assert sorted(chosen(names)) == sorted(
-        name for name in names if name.startswith(("model", "config", "tokenizer"))
-    )
+    assert sorted(chosen(names)) == sorted(name for name in names if name.startswith(("model", "config", "tokenizer")))
     assert chosen(["consolidated.safetensors", "params.json"]) == ["consolidated.safetensors", "params.json"]
 
 
