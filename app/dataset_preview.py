@@ -4,7 +4,7 @@ Rows are read here, at once; tokens and figures come from app/look.py, asked for
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from app import dataset_view, form
 from app.dataset_words import check_html
 from app.fragments import notice_html
 from app.look import Answer, Values
-from app.looked import LOOKED, checked, looked_at, state_of
+from app.looked import LOOKED, checked, looked_at, state_of, steer
 from app.page import Page
 from app.problem_words import refused_html
 from app.theme import ASSETS
@@ -84,12 +84,8 @@ class DatasetPreview:
                 self._mirrors[key] = form.widget(key, text, elem_id=f"preview_{key}", info=None, min_width=110)
         self.stats = gr.HTML(elem_id="preview_stats", apply_default_css=False)
         with gr.Row(elem_id="preview_check"):
-            self.stop = gr.Button(
-                text("check.stop"), size="sm", visible=False, elem_id="preview_stop", scale=0, min_width=90
-            )
-            self.again = gr.Button(
-                text("check.again"), size="sm", visible=False, elem_id="preview_again", scale=0, min_width=90
-            )
+            # One button that stays: the focus of a keyboard would be lost with it.
+            self.steer = gr.Button(text("check.stop"), size="sm", elem_id="preview_steer", scale=0, min_width=90)
         self.samples = gr.HTML(
             elem_id="samples",
             apply_default_css=False,
@@ -108,7 +104,7 @@ class DatasetPreview:
         typed = {key: self._mirrors.get(key, fields[key]) for key in LOOKED}
         self._keys = list(typed)
         inputs = [self.dataset, self.page, self.view, self.seen, *typed.values()]
-        shown = [self.count, self.page, self.samples, self.stats, self.stop, self.again, self.timer, self.seen]
+        shown = [self.count, self.page, self.samples, self.stats, self.steer, self.timer, self.seen]
         button.click(
             self._open,
             [fields["dataset"], *(fields[key] for key in typed)],
@@ -127,8 +123,7 @@ class DatasetPreview:
             turn.click(
                 lambda name, page, *rest, by=by: self._show(name, _number(page) + by, *rest), inputs, shown, **QUIET
             )
-        self.stop.click(lambda *values: self._steer(self._look.stop, *values), inputs, shown, **QUIET)
-        self.again.click(lambda *values: self._steer(self._look.again, *values), inputs, shown, **QUIET)
+        self.steer.click(self._steer, inputs, shown, **QUIET)
         self.close.click(
             lambda: [gr.update(visible=False), gr.Timer(active=False)], None, [self.panel, self.timer], **QUIET
         )
@@ -144,7 +139,7 @@ class DatasetPreview:
                 raise Problem("dataset_missing", label=label("dataset"))
             shown = self._shown(Asked(datasets[0], 1, VIEWS[0], typed), [])
         except Problem as problem:
-            unopened = (gr.skip() for _ in range(len(self._mirrors) + 10))
+            unopened = (gr.skip() for _ in range(len(self._mirrors) + 9))
             return [refused_html(problem, self._text), gr.update(visible=False), *unopened]
         chosen = gr.update(choices=datasets, value=datasets[0])
         return ["", gr.update(visible=True), chosen, VIEWS[0], *(typed[key] for key in self._mirrors), *shown]
@@ -156,14 +151,14 @@ class DatasetPreview:
         try:
             return self._shown(Asked(name, number, view if view in VIEWS else VIEWS[0], typed), seen)
         except Problem as problem:
-            hidden, still = gr.update(visible=False), gr.Timer(active=False)
-            return [gr.skip(), str(number), refused_html(problem, self._text), "", hidden, hidden, still, []]
+            still = gr.Timer(active=False)
+            return [gr.skip(), str(number), refused_html(problem, self._text), "", gr.skip(), still, []]
 
-    def _steer(self, act: Callable[[Values, str, str], None], name: str, *values: Any) -> list[Any]:
-        """Stops the check, or forgets it so that it begins anew."""
+    def _steer(self, name: str, *values: Any) -> list[Any]:
+        """Stops the check, or begins it anew where it has ended."""
         typed = dict(zip(self._keys, values[3:], strict=True))
         with contextlib.suppress(Problem, Problems):  # said by what follows
-            act(looked_at(typed, self._page.roots), name, state_of(self._folder(typed), name))
+            steer(self._look, looked_at(typed, self._page.roots), name, state_of(self._folder(typed), name))
         return self._show(name, *values)
 
     # ---- what is shown ----
@@ -195,13 +190,12 @@ class DatasetPreview:
             gr.update(value=str(samples.page), info="" if last is None else f"/ {last}"),
             samples.html,
             stats,
-            gr.update(visible=settings is not None and not check.ended),
-            gr.update(visible=settings is not None and check.ended),
+            self._text("check.again" if settings is None or check.ended else "check.stop"),
             gr.Timer(active=samples.pending or not (settings is None or check.ended)),
         ]
-        now = [hash(repr(value)) for value in values[:4]]
+        now = [hash(repr(value)) for value in values[:5]]
         same = [one == told for one, told in zip(now, seen or [0] * len(now), strict=True)]
-        return [*(gr.skip() if known else value for value, known in zip(values, same, strict=False)), *values[4:], now]
+        return [*(gr.skip() if known else value for value, known in zip(values, same, strict=False)), *values[5:], now]
 
     def _rows(self, folder: Path, asked: Asked, state: str, rows: int | None) -> Samples:
         """The rows as their file has them; of pages outside the dataset its first or last."""

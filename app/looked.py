@@ -34,7 +34,18 @@ def checked(look: Look, settings: Values, name: str, state: str) -> tuple[Answer
     answer = look.check(settings, name, state)
     if answer.problem is None or not settings["model_name_or_path"]:
         return answer, None
-    return look.check(settings | {"model_name_or_path": "", "template": "auto"}, name, state), answer.problem
+    return look.check(_rows_alone(settings), name, state), answer.problem
+
+
+def _rows_alone(settings: Values) -> Values:
+    return settings | {"model_name_or_path": "", "template": "auto"}
+
+
+def steer(look: Look, settings: Values, name: str, state: str) -> None:
+    """Stops the check that `checked` has begun, or forgets it where it has ended, so that it begins anew."""
+    act = look.again if checked(look, settings, name, state)[0].ended else look.stop
+    for asked in (settings, _rows_alone(settings)):
+        act(asked, name, state)
 
 
 def state_of(folder: Path, name: str) -> str:

@@ -73,7 +73,12 @@ document.addEventListener("keydown", (event) => {
   const stops = [...dialog.querySelectorAll(REACHABLE)].filter((stop) => stop.offsetParent);
   const [first, last] = [stops[0], stops[stops.length - 1]];
   const inside = dialog.contains(document.activeElement) && document.activeElement !== dialog;
-  if (inside && document.activeElement !== (event.shiftKey ? first : last)) return;
+  if (inside && document.activeElement !== (event.shiftKey ? first : last)) {
+    // Gradio's lists of choices let go of the focus where it should go on.
+    const next = stops[stops.indexOf(document.activeElement) + (event.shiftKey ? -1 : 1)];
+    setTimeout(() => document.activeElement === document.body && next?.isConnected && next.focus());
+    return;
+  }
   event.preventDefault();
   (event.shiftKey ? last : first).focus();
 });

@@ -263,7 +263,7 @@ class TrainSettings(BaseModel):
         "须为 true：4 比特的量化常数也会量化", "Must be true: the constants of 4 bits are quantized as well")
     # Keys of theirs that only say how work is done, never what comes out.
     overwrite_cache: Any = setting(None, "file", "覆盖缓存", "Overwrite cache",
-        "在这里不起作用：没有缓存", "Has no effect here: there is no cache")
+        "在这里不起作用：缓存按内容识别", "Has no effect here: the cache goes by content")
     per_device_eval_batch_size: Any = setting(None, "file", "验证批处理大小", "Eval batch size",
         "在这里不起作用：由内存决定", "Has no effect here: the memory decides")
     preprocessing_num_workers: Any = setting(None, "file", "预处理进程数", "Preprocessing workers",

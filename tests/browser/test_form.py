@@ -49,6 +49,7 @@ def shown(walker: Walker) -> dict[str, str]:
     for name in SWITCHES:
         values[name] = str(walker.page.locator(f"#{name} input").is_checked())
     values["dataset"] = walker.page.locator("#dataset").inner_text()
+    values["model_name"] = values["model_name"].split(" ·")[0]  # the rest is in the page's language
     return values
 
 

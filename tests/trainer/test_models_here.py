@@ -159,24 +159,24 @@ def test_junk_is_no_model_and_breaks_nothing(place: Path, junk: str) -> None:
     assert [one.missing for one in models_here.find()] == [("model.safetensors",)]
 
 
-def test_a_hundred_models_are_listed_in_a_third_of_a_second(place: Path) -> None:
+def test_a_hundred_models_are_listed_in_a_third_of_a_second(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         sharded(
             hugging_face_cache() / f"models--org--m{number}" / "snapshots" / "abc",
             "model-1.safetensors",
             "model-2.safetensors",
         )
-    # The best of three: what runs beside this says nothing about it. Each of them reads anew.
+    # Of the processor, and the best of three: what runs beside this says nothing about it. Each of them reads anew.
     times = []
     for _ in range(3):
-        models_here._known.__init__()  # type: ignore[misc]
-        began = time.perf_counter()
+        monkeypatch.setattr(models_here, "_known", models_here.Known())
+        began = time.process_time()
         assert len(models_here.find()) == 100
-        times.append(time.perf_counter() - began)
+        times.append(time.process_time() - began)
     assert min(times) < 0.3
-    began = time.perf_counter()
+    began = time.process_time()
     models_here.find()
-    assert time.perf_counter() - began < max(times)
+    assert time.process_time() - began < max(times)
 
 
 def test_the_page_takes_ids_only_from_caches_that_it_may_look_into(place: Path) -> None:
