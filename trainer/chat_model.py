@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn
 
 import torch
 
-from trainer import device
+from trainer import device, template_family
 from trainer.chat_template import ChatTemplate
 from trainer.engine import Engine, Way
 from trainer.generate import Finish, reply
@@ -44,6 +44,7 @@ class ChatModel:
         self.folder, self.dtype = folder, self.device.compute_type(dtype)
         self.adapter: Path | None = None
         self._tokenizer = load_tokenizer(folder, trust_remote_code)
+        self._theirs: dict[str, ChatTemplate] = {}  # of adapters that were trained with another, by source
         self.use_template(template)
         ahead = weights.result() if weights else None
         self._base = load_model(folder, self.device.dtype(dtype), self.device.torch_device, weights=ahead,
@@ -54,12 +55,24 @@ class ChatModel:
 
     @property
     def template(self) -> ChatTemplate:
-        """How conversations are written for it."""
-        return self._template
+        """How conversations are written for it, with the adapter in use."""
+        return self._template_of(self.adapter)
 
     def use_template(self, name: str) -> None:
         """Raises Problem for a name that is unknown, or for "auto" when the model brings none and its family is not known."""
         self._template = ChatTemplate.of(self._tokenizer, name, str(self.folder))
+        self._named, self._theirs = name != "auto", {}
+
+    def _template_of(self, adapter: Path | None) -> ChatTemplate:
+        """With "auto", an adapter is asked in the words that it was trained with, where they lie beside it."""
+        if adapter is None or self._named:
+            return self._template
+        source = template_family.beside(adapter)
+        if source is None or source == self._template.source:
+            return self._template
+        if source not in self._theirs:
+            self._theirs[source] = ChatTemplate(self._tokenizer, source, adapter.name, origin="own")
+        return self._theirs[source]
 
     def use_adapter(self, folder: Path | None) -> None:
         """Answers come from the base with the adapter of `folder`, or from the bare base as it was loaded."""
@@ -95,13 +108,15 @@ class ChatModel:
         `tools`: as tool_list.checked_tools takes them. `adapter`: another than the one in use, None for the base.
         """
         known = checked_tools(tools)
+        chosen = self.adapter if adapter == "loaded" else adapter
+        template = self._template_of(chosen)
         return reply(
             self._engine,
             self._tokenizer,
-            self._template.prompt_ids(checked_messages(messages), enable_thinking=enable_thinking, tools=known),
+            template.prompt_ids(checked_messages(messages), enable_thinking=enable_thinking, tools=known),
             sampling,
-            {*self._template.stop_token_ids, *self._end_ids()},
-            adapter=self.adapter if adapter == "loaded" else adapter,
+            {*template.stop_token_ids, *self._end_ids()},
+            adapter=chosen,
             cancel=cancel,
             skip_special_tokens=skip_special_tokens,
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from trainer import run_folder
+from trainer import run_folder, template_family
 from trainer.events import EventLog
 from trainer.export_settings import Dtype, ExportSettings, label
 from trainer.model_folder import ADAPTER_WEIGHTS, check_adapter_folder, check_model_folder, resolve
@@ -126,12 +126,8 @@ def _template(settings: ExportSettings, adapter: Path | None) -> str | None:
         return _shipped(settings.template)
     if adapter is None:
         return None
-    if (file := adapter / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    if (file := adapter / "tokenizer_config.json").is_file():  # where older versions of transformers put it
-        source = json.loads(file.read_text(encoding="utf-8")).get("chat_template")
-        if isinstance(source, str):
-            return source
+    if source := template_family.beside(adapter):
+        return source
     trained = _run_settings(adapter)
     return _shipped(trained.template) if trained and trained.template != "auto" else None
 

@@ -141,3 +141,13 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def beside(adapter: Path) -> str | None:
+    """The source of the template that was saved with `adapter`: the one it was trained with."""
+    if (file := adapter / "chat_template.jinja").is_file():
+        return file.read_text(encoding="utf-8")
+    if (file := adapter / "tokenizer_config.json").is_file():  # where older versions of transformers put it
+        found = json.loads(file.read_text(encoding="utf-8")).get("chat_template")
+        return found if isinstance(found, str) else None
+    return None

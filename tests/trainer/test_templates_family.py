@@ -138,3 +138,22 @@ def test_a_base_model_is_trained_with_its_familys_template_which_the_result_carr
     events, _ = read_events(tmp_path / "run" / "events.jsonl")
     [warning] = [event for event in events if event["event"] == "warning"]
     assert (warning["code"], warning["template"]) == ("template_guessed", "qwen")
+
+
+@pytest.mark.slow
+def test_an_adapter_is_asked_in_the_words_it_was_trained_with(tmp_path: Path) -> None:
+    from tests.tiny import build_tiny_adapter, build_tiny_model
+    from trainer.chat_model import ChatModel
+
+    model = build_tiny_model(tmp_path / "model")
+    adapter = build_tiny_adapter(tmp_path / "adapter", model)
+    (adapter / "chat_template.jinja").write_text(template_family.source("alpaca"))
+    chat = ChatModel(model)
+    chat.use_adapter(adapter)
+    asked = [{"role": "user", "content": "Hi"}]
+    assert "### Instruction" in chat.template.prompt(asked)
+    chat.use_adapter(None)
+    assert "### Instruction" not in chat.template.prompt(asked)
+    chat.use_template("chatml")
+    chat.use_adapter(adapter)
+    assert "### Instruction" not in chat.template.prompt(asked), "a template that was chosen is kept"
