@@ -16,10 +16,11 @@ test: .venv/installed-dev
 fast: .venv/installed-dev
 	@$(BIN)/pytest -m "not slow and not browser" $(ARGS)
 
-# Everything that tests/faults breaks; `make test` breaks a sample of it. As root it fills disks and memory too.
+# Everything that tests/faults breaks, and all long tests; `make test` takes a sample. As root it fills disks and memory too.
 faults: .venv/installed-dev
 	@sh tests/install_browser.sh
 	@FAULTS=all $(BIN)/pytest tests/faults tests/browser $(ARGS)
+	@FAULTS=all $(BIN)/pytest -m thorough tests/app tests/trainer $(ARGS)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check app trainer tests assets

@@ -21,6 +21,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", default=None, help="folder that the browser tests put their screenshots into")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("FAULTS") != "all":
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip("NOT TESTED: a long test, taken by `make faults`"))
+
+
 @dataclass
 class Server:
     """A real `tunedesk webui`. `address` is what it printed, with the token."""

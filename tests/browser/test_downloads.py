@@ -12,6 +12,7 @@ from tests.hub import Hub, Repository, caches, model_files, serving
 NAME = "org/small-model"
 
 
+@pytest.mark.thorough
 def test_a_model_is_downloaded_paused_resumed_and_chosen(
     serve: Callable[..., Server], walk: Callable[..., Walker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

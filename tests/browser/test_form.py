@@ -145,6 +145,7 @@ def test_a_llama_factory_file_loads_and_what_is_not_here_is_said_by_name(
     assert walker.errors == []
 
 
+@pytest.mark.thorough
 def test_freeze_settings_are_there_only_while_freeze_is_chosen(
     serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:
@@ -166,6 +167,7 @@ def test_freeze_settings_are_there_only_while_freeze_is_chosen(
     assert walker.errors == []
 
 
+@pytest.mark.thorough
 def test_the_form_outlives_a_reload_and_a_change_of_language_in_its_own_tab(
     serve: Callable[..., Server], walk: Callable[..., Walker], folders: tuple[Path, Path]
 ) -> None:
@@ -209,6 +211,7 @@ def test_the_form_outlives_a_reload_and_a_change_of_language_in_its_own_tab(
     assert walker.errors == other.errors == []
 
 
+@pytest.mark.thorough
 def test_a_kept_form_that_is_no_longer_valid_leaves_the_page_whole(
     serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:

@@ -176,6 +176,7 @@ def test_nothing_that_an_answer_holds_is_executed(
             walker.wait(lambda: walker.field("chat_input").input_value() == "", "the answer")
             unharmed(walker, html=not escape)
         walker.click(text("chat.clear"))
+        walker.wait(lambda: walker.page.locator("#chatbot [data-testid=user]").count() == 0, "an empty conversation")
     odd.answers(json.dumps({"error": {"message": ALL}}), status="500 X")
     walker.field("chat_input").fill("x")
     walker.click(text("chat.submit"))

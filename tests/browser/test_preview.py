@@ -146,6 +146,7 @@ def test_a_dataset_is_added_looked_at_and_filled_in(
     assert walker.foreign == []
 
 
+@pytest.mark.thorough
 def test_pasted_rows_and_bad_files_in_english(
     serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, data: Path
 ) -> None:

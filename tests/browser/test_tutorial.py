@@ -192,6 +192,7 @@ def test_abort_stops_at_a_step_and_resume_goes_on_from_it(
     assert walker.errors == []
 
 
+@pytest.mark.thorough
 def test_abort_before_the_first_step_is_no_failure(serve: Callable[..., Server], walk: Callable[..., Walker]) -> None:
     server = serve()
     walker = walk(server.address, "zh").open()

@@ -27,12 +27,14 @@ class Tab:
         for dependency in self._config["dependencies"]:
             if any(event == "load" for _, event in dependency["targets"]):
                 self.fire(dependency)
-        [self._ticking] = [
+        ticking = [
             dependency
             for dependency in self._config["dependencies"]
             for target, event in dependency["targets"]
-            if event == "tick" and self._parts[target]["props"].get("active") and len(dependency["outputs"]) > 5
+            if event == "tick" and self._parts[target]["props"].get("active")
         ]
+        # What follows runs fills the most; the other timers follow what a person has opened.
+        self._ticking = max(ticking, key=lambda dependency: len(dependency["outputs"]))
 
     def _get(self, path: str) -> dict[str, Any]:
         answer = self._client.get(path)

@@ -205,7 +205,10 @@ rows = st.lists(st.one_of(
 
 
 def test_no_dataset_leads_outside(hostile: Hostile, figure: Callable[[str], None]) -> None:
-    show = next(one for one in hostile.handlers if one["api_name"] == "_open" and len(one["inputs"]) == 2)
+    fields = {number: part["props"].get("elem_id") for number, part in hostile.components.items()}
+    show = next(one for one in hostile.handlers if [fields[number] for number in one["inputs"]][:1] == ["dataset"]
+                and "preview" in {fields[number] for number in one["outputs"]})  # fmt: skip
+    usual = {number: hostile.components[number]["props"].get("value") for number in show["inputs"]}
     data, tried = hostile.inside / "sent", list[str]()
     data.mkdir()
 
@@ -218,7 +221,8 @@ def test_no_dataset_leads_outside(hostile: Hostile, figure: Callable[[str], None
         if not (data / "link.json").is_symlink():
             (data / "link.json").symlink_to(hostile.outside / "secret.json")
         tried.append(name)
-        said = hostile.send(show, ["sent", [name]])
+        sent = {"dataset": [name], "dataset_dir": "sent"}
+        said = hostile.send(show, [sent.get(fields[number] or "", usual[number]) for number in show["inputs"]])
         check_answer(said, (entry, name))
         assert '"error":"' not in said, (entry, name, found, said[:300])
         assert hostile.wrong() == [], (entry, name)

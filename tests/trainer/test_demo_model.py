@@ -108,6 +108,7 @@ def test_it_fits_into_sixteen_mebibytes_and_holds_nothing_else() -> None:
     assert sum(path.stat().st_size for path in files) <= 16 * 2**20
 
 
+@pytest.mark.thorough
 @pytest.mark.alone
 def test_the_tutorials_recipe_changes_its_name_and_keeps_what_it_knows(tmp_path: Path) -> None:
     """The recipe as the page runs it: 20 epochs, 1000 samples at most, cutoff 1024, the folder's own rate."""

@@ -283,8 +283,8 @@ def waits_for_machines(folder: Path) -> dict[str, Any]:
     ("victim", "number", "code"),
     [
         ("0", signal.SIGKILL, "process_died"),
-        ("launcher", signal.SIGKILL, "killed_unseen"),
-        ("launcher", signal.SIGHUP, "killed"),
+        pytest.param("launcher", signal.SIGKILL, "killed_unseen", marks=pytest.mark.thorough),
+        pytest.param("launcher", signal.SIGHUP, "killed", marks=pytest.mark.thorough),
     ],
 )
 def test_whatever_is_killed_no_process_stays_and_the_cause_is_told(
@@ -305,6 +305,7 @@ def test_whatever_is_killed_no_process_stays_and_the_cause_is_told(
     assert problem[0] == code
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("no_process_stays")
 def test_the_first_machine_tells_who_was_killed_on_another(model: Path, data: Path, tmp_path: Path) -> None:
     port = free_port()
@@ -334,6 +335,7 @@ def warned(folder: Path) -> list[tuple[Any, ...]]:
     return [tuple(event.values())[2:] for event in events if event["event"] == "warning"]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("no_process_stays")
 def test_a_process_of_shards_that_is_short_of_memory_ends_no_run(
     trained: Path, model: Path, data: Path, tmp_path: Path
@@ -358,6 +360,7 @@ def test_a_process_of_shards_that_is_short_of_memory_ends_no_run(
     assert "go on after step 5" in monitor.warnings(runs.read(run), Text("en"))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("no_process_stays")
 def test_a_shortage_on_another_machine_starts_both_again(
     trained: Path, model: Path, data: Path, tmp_path: Path
