@@ -14,7 +14,7 @@ test: .venv/installed-dev
 	@$(BIN)/pytest -m "not alone" -n 2 --dist loadfile $(ARGS)
 
 fast: .venv/installed-dev
-	@$(BIN)/pytest -m "not slow and not browser" $(ARGS)
+	@$(BIN)/pytest -m "not slow and not browser" -n 2 --dist loadfile $(ARGS)
 
 # Everything that tests/faults breaks, and all long tests; `make test` takes a sample. As root it fills disks and memory too.
 faults: .venv/installed-dev

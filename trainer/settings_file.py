@@ -20,9 +20,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The key-value pairs of a settings file. Raises Problem when it is none."""
     try:
         # A shell's <(…) is no plain file; what lies in a folder must be one, or it could be waited for without end.
-        values = yaml.safe_load(
-            path.read_text(encoding="utf-8") if path.parts[:2] == ("/", "dev") else read_plain(path)
-        )
+        text = path.read_text(encoding="utf-8") if path.parts[:2] == ("/", "dev") else read_plain(path)
+        if text.count("[") + text.count("{") > MOST_VALUES // 10:  # nests cost the square of their depth
+            raise _too_large(path)
+        values = yaml.safe_load(text)
     except OSError as error:
         code = "file_missing" if isinstance(error, FileNotFoundError) else "file_unreadable"
         what = {"en": "Settings file", "zh": "设置文件"}
@@ -34,9 +35,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise Problem("yaml_not_mapping", path=str(path), kind=type(values).__name__)
     if _weight(values, {}) > MOST_VALUES:
-        detail = {"en": f"more than {MOST_VALUES} values", "zh": f"超过 {MOST_VALUES} 个值"}
-        raise Problem("yaml_broken", path=str(path), line=1, detail=detail)
+        raise _too_large(path)
     return values
+
+
+def _too_large(path: Path) -> Problem:
+    detail = {"en": f"more than {MOST_VALUES} values", "zh": f"超过 {MOST_VALUES} 个值"}
+    return Problem("yaml_broken", path=str(path), line=1, detail=detail)
 
 
 def _weight(value: Any, known: dict[int, float]) -> float:

@@ -13,6 +13,8 @@ import pytest
 from app import look as module
 from app.look import Answer, Look
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = [sys.executable, str(Path(__file__).parent / "look_stand_in.py")]
 
 

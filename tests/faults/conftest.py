@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ MOMENTS = 25 if ALL else 2
 # Where each takes a process that starts for seconds.
 SLOW_MOMENTS = 25 if ALL else 1
 EXAMPLES = 500 if ALL else 25
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.slow)
 
 
 FIGURES = pytest.StashKey[list[str]]()

@@ -15,6 +15,8 @@ from trainer.pieces import Tokens
 from trainer.problems import Problem
 from trainer.settings import template_names
 
+pytestmark = pytest.mark.slow
+
 SPECIAL = [
     "<unk>", "<s>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>",
     "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>",

@@ -8,6 +8,8 @@ from tests.trainer import families
 from trainer.rendering import Renderer
 from trainer.settings import template_names
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200
 
 

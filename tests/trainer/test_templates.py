@@ -16,6 +16,8 @@ from trainer.chat_template import IGNORED, ChatTemplate, Sample
 from trainer.problems import Problem
 from trainer.settings import template_names
 
+pytestmark = pytest.mark.slow
+
 NAMED = template_names()
 # They show the reasoning of the last answer alone.
 DROP_REASONING = ("deepseek-r1", "qwen3")
