@@ -55,6 +55,7 @@ from trainer.problems import LANGUAGES, Language, Problem
 REFRESH_S = 1.0
 os.environ.update(PROXIES)  # for the processes that are started from here
 YEAR_S = 365 * 24 * 3600
+QUEUE_LOOK_S = 0.02
 
 
 def build(page: Page) -> gr.Blocks:
@@ -128,6 +129,8 @@ def build(page: Page) -> gr.Blocks:
         train_tab.select(lambda: train.estimate.at_opening(page.runs_dir), None, train.estimate.timer, **QUIET)
         gr.Timer(REFRESH_S).tick(follow, [seen, *asked], [*followed, seen], **QUIET)
     blocks.queue(api_open=False)
+    # Gradio looks for events a thousand times a second: a tenth of a core, for a page that nobody has open.
+    blocks._queue.sleep_when_free = QUEUE_LOOK_S
     return blocks
 
 
