@@ -21,6 +21,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", default=None, help="folder that the browser tests put their screenshots into")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`make fast` does not even import the modules whose tests are all slow: they import torch."""
+    if "not slow" not in config.getoption("markexpr") or not collection_path.name.startswith("test_"):
+        return None
+    whole = re.search(r"^pytestmark = .*\bslow\b", collection_path.read_text(encoding="utf-8"), re.M)
+    return True if whole or collection_path.parent.name == "faults" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.environ.get("FAULTS") != "all":
         for item in items:

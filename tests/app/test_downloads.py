@@ -20,6 +20,8 @@ from trainer.model_folder import check_model_folder, missing_files
 from trainer.problems import Problem
 from trainer.run_folder import EVENTS, read_identity
 
+pytestmark = pytest.mark.slow
+
 NAME = "org/small-model"
 
 

@@ -22,6 +22,8 @@ from trainer.export_settings import label, parse, to_flags
 from trainer.export_terminal import run_export
 from trainer.problems import LANGUAGES, SENTENCES, Problem, Problems
 
+pytestmark = pytest.mark.slow
+
 
 def hollow_tensors(file: Path, shapes: dict[str, list[int]], dtype: str = "F32", fill: int = 0) -> None:
     """A safetensors file of these tensors, every byte `fill`; made without torch."""

@@ -12,6 +12,8 @@ from trainer.device import current
 from trainer.model import load_model
 from trainer.weights import Weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
