@@ -67,7 +67,7 @@ def test_the_tutorial_in_chinese_ends_with_another_answer(
     walker.picture("zh-preview-1400", full=False)
     walker.click("下一页")
     walker.wait(lambda: walker.field("preview_page").input_value() == "2", "page 2")
-    assert walker.text("samples") != first
+    walker.wait(lambda: walker.text("samples") != first, "the samples of page 2")
     walker.click("上一页")
     walker.wait(lambda: walker.text("samples") == first, "page 1 again")
     walker.page.locator("#preview summary").first.click()
