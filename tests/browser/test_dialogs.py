@@ -34,6 +34,8 @@ def test_the_preview_is_a_dialog_that_holds_the_focus_and_closes_on_escape(
 
     opened()
     assert (dialog.get_attribute("role"), dialog.get_attribute("aria-label")) == ("dialog", "预览数据集")
+    # What the check brings replaces what it had shown, and may take the focus of that with it.
+    walker.wait(lambda: "重新检查" in walker.text("preview_steer"), "the end of the check")
     for _ in range(12):
         keyboard.press("Tab")
         assert inside(walker), "Tab stays in the dialog"
