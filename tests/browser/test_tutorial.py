@@ -62,14 +62,15 @@ def test_the_tutorial_in_chinese_ends_with_another_answer(
 
     walker.tab("训练")
     walker.click("预览数据集")
-    walker.wait(lambda: walker.field("preview_page").input_value() == "1", "the preview")
+    # The page number stands there before the samples do.
+    walker.wait(lambda: walker.page.locator("#samples summary").count() > 0, "the preview")
     first = walker.text("samples")
     walker.picture("zh-preview-1400", full=False)
     walker.click("下一页")
     walker.wait(lambda: walker.field("preview_page").input_value() == "2", "page 2")
     walker.wait(lambda: walker.text("samples") != first, "the samples of page 2")
     walker.click("上一页")
-    walker.wait(lambda: walker.text("samples") == first, "page 1 again")
+    walker.wait(lambda: walker.text("samples") == first, "page 1 again", seen=lambda: walker.text("samples"))
     walker.page.locator("#preview summary").first.click()
     assert "instruction" in walker.text("samples")
     walker.click("关闭")
