@@ -13,6 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+# What ignores them hands that on: under nohup, and behind a shell's &, processes of the tests would not hear them.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app import dataset_upload, upload_routes
 from app.dataset_entry import inserted
 from app.upload_routes import add_upload_routes
+from tests import loops
 from trainer import records
 from trainer.dataset_files import INFO, list_datasets
 from trainer.problems import Problem
@@ -271,14 +272,13 @@ def api(tmp_path: Path) -> FastAPI:
 
 
 def ask(api: FastAPI, method: str, path: str, **more: Any) -> httpx.Response:
-    import asyncio
 
     async def send() -> httpx.Response:
         transport = httpx.ASGITransport(api)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.request(method, path, **more)
 
-    return asyncio.run(send())
+    return loops.run(send())
 
 
 def test_a_file_is_received_whole(api: FastAPI, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """What proxies say of themselves: believed only of a trusted peer, and made part of the request."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from app.forwarded import PUBLIC_HOST, Forwarded, Trusted, clean_prefix
+from tests import loops
 from trainer.problems import Problem
 
 
@@ -31,7 +31,7 @@ def seen(path: str, root_path: str = "", peer: str = "127.0.0.1", trusted: str =
         "client": (peer, 1),
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
     }
-    asyncio.run(Forwarded(app, root_path, Trusted(trusted))(scope, None, send))  # type: ignore[arg-type]
+    loops.run(Forwarded(app, root_path, Trusted(trusted))(scope, None, send))  # type: ignore[arg-type]
     location = dict(answered[0]["headers"]).get(b"location", b"").decode() if answered else ""
     return (arrived[0] if arrived else None), location
 

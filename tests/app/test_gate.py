@@ -14,6 +14,7 @@ from app.forwarded import PUBLIC_HOST
 from app.gate import Gate
 from app.hosts import Hosts
 from app.language import language_of
+from tests import loops
 
 TOKEN = "right-token"
 
@@ -35,7 +36,7 @@ def request(
     more: dict[str, Any] | None = None, **headers: str,
 ) -> Any:  # fmt: skip
     """(status, headers, body) of one request. `more`: of its scope."""
-    return asyncio.run(asked(gate, path, query, method, body, client, more, **headers))
+    return loops.run(asked(gate, path, query, method, body, client, more, **headers))
 
 
 async def asked(
@@ -281,7 +282,7 @@ def test_a_websocket_is_closed_and_tells_no_right_token_from_a_wrong_one(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(gate(scope, None, send))  # type: ignore[arg-type]
+    loops.run(gate(scope, None, send))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": code}]
 
 
@@ -353,5 +354,5 @@ def test_guesses_side_by_side_are_told_to_come_later(gate: Gate, monkeypatch: py
         held.set()
         return [answer[0] for answer in await asyncio.gather(*guesses)]
 
-    answers = asyncio.run(storm())
+    answers = loops.run(storm())
     assert sorted(answers) == [401] * 8 + [429] * 12

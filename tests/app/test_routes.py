@@ -1,6 +1,5 @@
 """Every route of the running app, found by looking: closed without the token, and with it open only if it is needed."""
 
-import asyncio
 import json
 import re
 import socket
@@ -15,6 +14,7 @@ from app.arguments import page_parser
 from app.event_bodies import MOST_BYTES, EventBodies
 from app.open_routes import is_open
 from app.server import create_app, listen
+from tests import loops
 
 pytestmark = pytest.mark.slow
 TOKEN = "a-token-of-the-tests"
@@ -69,7 +69,7 @@ def test_every_route_is_401_without_the_token(app: Any, routes: list[str]) -> No
     strange = ["/docs", "/redoc", "/openapi.json", "/nothing", "//", "/zh/../en/", "/zh/gradio_api/file=/etc/passwd"]
     asked = [(method, path) for path in [*map(filled, routes), *strange] for method in METHODS]
     for headers in ({}, {"cookie": "tunedesk-0123456789=x"}, {"authorization": "Basic Og=="}):
-        wrong = [one for one in asyncio.run(answers(app, asked, headers)) if one[2] != 401]
+        wrong = [one for one in loops.run(answers(app, asked, headers)) if one[2] != 401]
         assert wrong == []
 
 
@@ -78,7 +78,7 @@ def test_with_the_token_only_what_the_page_needs_is_open(app: Any, routes: list[
     opened = {path for path in inside if is_open({"path": filled(path)})}
     assert {path.removeprefix("/zh").rstrip("/") for path in opened} == NEEDED
     asked = [(method, filled(path)) for path in inside - opened for method in METHODS]
-    wrong = [one for one in asyncio.run(answers(app, asked, {"authorization": f"Bearer {TOKEN}"})) if one[2] != 404]
+    wrong = [one for one in loops.run(answers(app, asked, {"authorization": f"Bearer {TOKEN}"})) if one[2] != 404]
     assert wrong == []
 
 
@@ -114,7 +114,7 @@ def sent(body: bytes) -> tuple[int, bytes]:
             said.append(message["status"])
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-length", b"1")]}
-    asyncio.run(EventBodies(behind)(scope, receive, send))
+    loops.run(EventBodies(behind)(scope, receive, send))
     return said[0], given[0] if given else b""
 
 
@@ -165,7 +165,7 @@ def test_what_is_uploaded_is_written_nowhere(app: Any, tmp_path: Path, monkeypat
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
             return (await client.post("/zh/gradio_api/upload", files={"files": ("x.zip", b"x")})).status_code
 
-    assert asyncio.run(upload()) == 404
+    assert loops.run(upload()) == 404
     assert list(tmp_path.iterdir()) == []
 
 

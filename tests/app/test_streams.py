@@ -8,6 +8,7 @@ import pytest
 
 from app import streams
 from app.streams import END, HELLO, Streams
+from tests import loops
 
 PATH = "/zh/gradio_api/queue/data"
 
@@ -77,7 +78,7 @@ def run(body: Callable[[Source, Streams], Awaitable[None]]) -> None:
         source = Source()
         await body(source, Streams(source))
 
-    asyncio.run(inside())
+    loops.run(inside())
 
 
 def test_a_stream_goes_on_where_it_was_cut() -> None:
