@@ -30,6 +30,7 @@ PATHS = (
     "deepspeed",
 )
 EXPORT_PATHS = ("model_name_or_path", "adapter_name_or_path", "export_dir")
+MODEL_FILES = frozenset(("config.json", "adapter_config.json"))
 MOST_SHOWN = 200
 # Linux's own.
 MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 4096
@@ -57,6 +58,7 @@ class Roots:
         model = Path(arguments.model).expanduser().absolute()
         implied = [Path.cwd(), model.parent, model.resolve().parent, *hub_caches()]
         named = [model, Path(arguments.data_dir), Path(arguments.runs_dir), *map(Path, arguments.allow_path)]
+        implied += [link.resolve().parent for link in _links(model)]  # weights on another disk
         found = [real for path in implied if (real := path.expanduser().resolve()) != Path("/")]
         return cls(
             tuple(dict.fromkeys([*found, *(path.expanduser().resolve() for path in named)])),
@@ -71,11 +73,13 @@ class Roots:
         return real is not None and any(real.is_relative_to(folder) for folder in self.folders)
 
     def check(self, path: str | Path, label: Label) -> Path:
-        """`path`, absolute. Raises Problem, naming the setting by `label`, when it leads outside.
+        """`path`, absolute. Raises Problem, naming the setting by `label`, when it, or a link in it, leads outside.
 
         Says the same of what exists there and of what does not.
         """
-        if path not in self:
+        outside = path if path not in self else next((link for link in _links(_led_to(path)) if link not in self), None)
+        if outside is not None:
+            path = outside
             shown = " ".join(str(path).replace("\0", "?").split())
             shown = shown[:MOST_SHOWN] + "…" * (len(shown) > MOST_SHOWN)
             raise Problem("path_outside", label=label, path=shown)
@@ -144,3 +148,14 @@ def _led_to(path: str | Path) -> Path:
         return resolve(Path(os.path.expanduser(str(path).strip())))
     except (OSError, ValueError):  # not there, or not ours to look into
         return Path(path)
+
+
+def _links(folder: Path) -> list[Path]:
+    """The symbolic links in `folder` where it is a model's or an adapter's: whoever loads it follows them."""
+    try:
+        entries = list(os.scandir(folder))
+    except (OSError, ValueError):  # no folder, or not ours to look into
+        return []
+    if not MODEL_FILES.intersection(entry.name for entry in entries):
+        return []
+    return [Path(entry.path) for entry in entries if entry.is_symlink()]

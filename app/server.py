@@ -6,6 +6,8 @@ import errno
 import os
 import secrets
 import socket
+import sys
+import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,12 @@ def build(page: Page) -> gr.Blocks:
         # Two tabs have two conversations, and follow one export.
         said, followed_export = Kept("conversation"), Kept("export", shared=True)
         kept, exported = said.component, followed_export.component
+        if problem := unwritable(page.runs_dir):
+            gr.HTML(
+                fragments.notice_html(problem.sentence(page.text.language)),
+                elem_id="unwritable",
+                apply_default_css=False,
+            )
         if page.roots.trust_remote_code:
             gr.HTML(fragments.notice_html(page.text("trusting")), elem_id="trusting", apply_default_css=False)
         top_bar = TopBar(page)
@@ -199,6 +207,17 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
     return Forwarded(Gate(OpenRoutes(EventBodies(Streams(api))), token, hosts), prefix, trusted)
 
 
+def unwritable(runs_dir: Path) -> Problem | None:
+    """Why nothing can be trained here, although what is there can be looked at; None where all is well."""
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=runs_dir):
+            return None
+    except OSError as error:
+        detail = error.strerror or str(error)
+        return Problem("output_not_writable", label="--runs-dir", path=str(runs_dir), detail=detail)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """The socket to serve on, taken before the seconds of importing. Raises Problem when it is not to be had."""
     try:
@@ -226,6 +245,8 @@ def serve(arguments: Namespace, language: Language) -> None:
     listener = listen(arguments.host, arguments.port)
     app = create_app(arguments, token)
     print(next_steps(arguments, listener.getsockname()[1], token, language), flush=True)
+    if problem := unwritable(Path(arguments.runs_dir).expanduser().absolute()):
+        print(f"  {problem.sentence(language)}\n", file=sys.stderr, flush=True)
     Keeper(Path(arguments.runs_dir).expanduser().absolute(), Roots.of(arguments).check_settings).start()
     # app/forwarded.py does what uvicorn's proxy_headers would, for prefixes too; here the peer's own address is needed.
     config = uvicorn.Config(app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=2)

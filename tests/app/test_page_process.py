@@ -1,5 +1,6 @@
 """The page process: no torch in it, 401 without the token, both languages answered."""
 
+import os
 import re
 import subprocess
 import sys
@@ -94,3 +95,19 @@ def test_an_address_of_another_machine_is_refused_by_its_flag() -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("--host 203.0.113.7")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_runs_folder_that_cannot_be_written_is_said_at_the_start(language: str) -> None:
+    argv = [sys.executable, "-m", "app", "webui", "--port", "0", "--runs-dir", "/proc/nothing/runs"]
+    environment = {**os.environ, "LANG": {"en": "C.UTF-8", "zh": "zh_CN.UTF-8"}[language]}
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        assert "--runs-dir" in said
+        assert "/proc/nothing/runs" in said
+        assert bool(re.search("[\u4e00-\u9fff]", said)) == (language == "zh")
+    finally:
+        process.kill()
+        process.wait()

@@ -52,6 +52,22 @@ def test_what_leads_outside_is_refused_by_the_flags_name(place: Path, path: str)
         assert name in sentence
 
 
+def test_a_link_in_a_folder_that_leads_outside_is_named(place: Path) -> None:
+    (place / "sub" / "own").symlink_to(place)
+    assert Roots((place,)).check("sub", HERE) == place / "sub"
+    (place / "sub" / "config.json").symlink_to("/etc/passwd")
+    with pytest.raises(Problem, match=r"config\.json"):
+        Roots((place,)).check("sub", HERE)
+
+
+def test_the_models_own_links_are_followed_for_it_was_named_at_the_start(place: Path) -> None:
+    (place / "sub" / "config.json").write_text("{}")
+    (place / "sub" / "model.safetensors").symlink_to(place.parent / "outside" / "file")
+    with pytest.raises(Problem, match=r"model\.safetensors"):
+        Roots((place,)).check("sub", HERE)
+    Roots.of(page_parser().parse_args(["--model", "sub"])).check("sub", HERE)
+
+
 def test_the_refusal_does_not_tell_what_exists(place: Path) -> None:
     said = []
     for path in ("../outside/file", "../outside/nope"):
