@@ -72,7 +72,8 @@ def refused(walker: Walker, language: str, words: tuple[list[str], list[str]], s
     assert walker.page.locator("#status [data-state=running]").count() == 0
 
 
-@pytest.mark.parametrize("language", ["zh", pytest.param("en", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("language", ["zh", "en"])
 def test_each_bad_value_is_answered_by_name(
     language: str, serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, data: Path
 ) -> None:

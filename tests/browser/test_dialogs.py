@@ -58,7 +58,8 @@ def test_the_preview_is_a_dialog_that_holds_the_focus_and_closes_on_escape(
 
 
 @pytest.mark.parametrize(("language", "title", "words"), [("zh", "连接中断", "无法连接到服务器"),
-                                                          ("en", "Connection lost", "cannot reach its server")])  # fmt: skip
+                                                          pytest.param("en", "Connection lost", "cannot reach its server",
+                                                                       marks=pytest.mark.thorough)])  # fmt: skip
 def test_a_lost_connection_is_said_in_the_pages_language(
     language: str, title: str, words: str, serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:

@@ -85,6 +85,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return model, build_tiny_adapter(base / "adapter", model)
 
 
+@pytest.mark.thorough
 def test_saved_settings_bring_every_control_back(
     serve: Callable[..., Server], walk: Callable[..., Walker], folders: tuple[Path, Path]
 ) -> None:

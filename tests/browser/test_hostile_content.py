@@ -150,7 +150,6 @@ def test_nothing_that_files_hold_is_executed(language: Language, server: Server,
     assert dialogs == []
 
 
-@pytest.mark.everyday
 @pytest.mark.parametrize("language", ["zh"])
 def test_nothing_that_an_answer_holds_is_executed(
     language: Language, chat_server: Server, walk: Callable[..., Walker], odd: OddServer

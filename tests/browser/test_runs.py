@@ -107,7 +107,6 @@ def test_runs_are_queued_and_start_by_themselves_though_the_page_was_killed(
     assert walker.errors == other.errors == again.errors == []
 
 
-@pytest.mark.everyday
 def test_runs_are_compared_opened_continued_and_deleted_after_asking(
     serve: Callable[..., Server], walk: Callable[..., Walker], tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_the_tutorial_in_chinese_ends_with_another_answer(
     assert walker.foreign == []
 
 
+@pytest.mark.thorough
 def test_a_shorter_walk_in_english_speaks_english_throughout(
     serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:

@@ -10,12 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # What Python tells of itself: https://docs.python.org/3/library/audit_events.html
 OPERATIONS = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmod", "shutil.rmtree")
@@ -23,10 +24,12 @@ OPERATIONS = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.chmo
 
 @dataclass(frozen=True)
 class Ended:
-    """`status`: as the shell has it, negative for a signal. `operations`: "stage operation path", in order."""
+    """`status`: as the shell has it, negative for a signal. `operations`: "stage operation path", in order. `errors`: what
+    it wrote to stderr."""
 
     status: int
     operations: list[str]
+    errors: str = ""
 
 
 class Forks:
@@ -77,35 +80,41 @@ class Watch:
 
 
 def fork(argv: list[str], folder: str, kill: list[Any] | float | None) -> Ended:
-    reading, report = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(reading)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        watch = Watch(folder, kill if isinstance(kill, list) else None, report)
-        sys.addaudithook(watch)
-        from trainer import events, train
-        from trainer.command import main
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        reading, report = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(reading)
+            os.dup2(errors.fileno(), 2)
+            train(argv, Watch(folder, kill if isinstance(kill, list) else None, report))
+        os.close(report)
+        timer = threading.Timer(kill, os.kill, (pid, signal.SIGKILL)) if isinstance(kill, float) else None
+        if timer:
+            timer.start()
+        with os.fdopen(reading) as file:
+            operations = file.read().splitlines()
+        if timer:
+            timer.cancel()
+            timer.join()
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        errors.seek(0)
+        return Ended(status, operations, errors.read())
 
-        append = events.EventLog.append
 
-        def told(log: events.EventLog, event: str, **values: Any) -> None:
-            append(log, event, **values)
-            watch._stage = values.get("stage", watch._stage)
+def train(argv: list[str], watch: "Watch") -> NoReturn:
+    """Trains, and ends this process."""
+    sys.addaudithook(watch)
+    from trainer import events
+    from trainer.command import main
 
-        events.EventLog.append = told  # type: ignore[method-assign]
-        assert train
-        os._exit(main(argv))
-    os.close(report)
-    timer = threading.Timer(kill, os.kill, (pid, signal.SIGKILL)) if isinstance(kill, float) else None
-    if timer:
-        timer.start()
-    with os.fdopen(reading) as file:
-        operations = file.read().splitlines()
-    if timer:
-        timer.cancel()
-        timer.join()
-    return Ended(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), operations)
+    append = events.EventLog.append
+
+    def told(log: events.EventLog, event: str, **values: Any) -> None:
+        append(log, event, **values)
+        watch._stage = values.get("stage", watch._stage)
+
+    events.EventLog.append = told  # type: ignore[method-assign]
+    os._exit(main(argv))
 
 
 def serve() -> None:
@@ -116,7 +125,7 @@ def serve() -> None:
 
     for line in sys.stdin:
         ended = fork(*json.loads(line))
-        print(json.dumps([ended.status, ended.operations]), flush=True)
+        print(json.dumps([ended.status, ended.operations, ended.errors]), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.tiny import build_tiny_model
+from tests.trainer.forks import Ended, forks
 from trainer import run_folder
 from trainer.events import read_events
 
@@ -40,6 +42,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+Train = Callable[[list[str]], Ended]
+
+
 def command(model: Path, data: Path, output: Path, **settings: Any) -> list[str]:
     values = {
         "model_name_or_path": model,
@@ -52,8 +57,13 @@ def command(model: Path, data: Path, output: Path, **settings: Any) -> list[str]
     return [sys.executable, "-m", "trainer", *(f"{key}={value}" for key, value in values.items())]
 
 
-def train(argv: list[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD)
+@pytest.fixture(scope="module")
+def train() -> Iterator[Callable[[list[str]], Ended]]:
+    """Runs a command's training to its end, without the seconds of importing torch for each."""
+    with forks() as forked:
+        yield lambda argv: forked.train(
+            argv[3:], Path(next(word[11:] for word in argv if word.startswith("output_dir=")))
+        )
 
 
 def steps(folder: Path) -> dict[int, tuple[float, float]]:
@@ -68,9 +78,8 @@ def finished(folder: Path) -> dict[str, Any]:
 
 
 def test_a_run_leaves_everything_that_it_promises(model: Path, data: Path, tmp_path: Path) -> None:
-    done = train(
-        command(model, data, tmp_path / "run", num_train_epochs=4, save_steps=5, val_size=0.2, template="qwen")
-    )
+    argv = command(model, data, tmp_path / "run", num_train_epochs=4, save_steps=5, val_size=0.2, template="qwen")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False, env=ONE_THREAD)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     for name in (
@@ -99,16 +108,16 @@ def test_a_run_leaves_everything_that_it_promises(model: Path, data: Path, tmp_p
 
 
 def test_the_same_seed_gives_the_same_run_and_a_finished_run_is_never_overwritten(
-    model: Path, data: Path, tmp_path: Path
+    model: Path, data: Path, tmp_path: Path, train: Train
 ) -> None:
     settings = {"num_train_epochs": 1, "lora_dropout": 0.1}
     for name in ("a", "b"):
-        assert train(command(model, data, tmp_path / name, **settings)).returncode == 0
+        assert train(command(model, data, tmp_path / name, **settings)).status == 0
     assert steps(tmp_path / "a") == steps(tmp_path / "b")
     before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
     again = train(command(model, data, tmp_path / "a", **settings))
-    assert again.returncode == 2
-    assert "already holds a run" in again.stderr
+    assert again.status == 2
+    assert "already holds a run" in again.errors
     assert {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()} == before
 
 
@@ -125,7 +134,7 @@ def stop_after(argv: list[str], folder: Path, step: int, number: signal.Signals)
 
 
 def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one_to_the_bit(
-    model: Path, data: Path, tmp_path: Path
+    model: Path, data: Path, tmp_path: Path, train: Train
 ) -> None:
     """For runs that were killed see test_resume.py."""
     settings = {
@@ -138,31 +147,31 @@ def test_a_run_that_was_stopped_goes_on_as_the_uninterrupted_one_to_the_bit(
         "weight_decay": 0.01,
     }
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert train(command(model, data, whole, **settings)).returncode == 0
+    assert train(command(model, data, whole, **settings)).status == 0
     argv = command(model, data, stopped, **settings)
     stop_after(argv, stopped, 9, signal.SIGTERM)
     assert finished(stopped)["outcome"] == "stopped"
     assert run_folder.checkpoints(stopped)[-1].name == f"checkpoint-{finished(stopped)['step']}"
-    assert train([*argv, "resume_from_checkpoint=latest"]).returncode == 0
+    assert train([*argv, "resume_from_checkpoint=latest"]).status == 0
     assert steps(stopped) == steps(whole)
     assert finished(stopped)["outcome"] == "completed"
 
 
-def test_full_tuning_leaves_a_model_that_loads_by_itself(model: Path, data: Path, tmp_path: Path) -> None:
+def test_full_tuning_leaves_a_model_that_loads_by_itself(model: Path, data: Path, tmp_path: Path, train: Train) -> None:
     argv = command(model, data, tmp_path / "run", finetuning_type="full", max_steps=2, compute_type="bf16")
-    assert train(argv).returncode == 0
+    assert train(argv).status == 0
     from trainer.model_folder import check_model_folder
 
     check_model_folder(tmp_path / "run")
     check_model_folder(tmp_path / "run" / "checkpoint-2")
     chained = command(tmp_path / "run", data, tmp_path / "second", max_steps=1)
-    assert train(chained).returncode == 0
+    assert train(chained).status == 0
 
 
-def test_an_adapter_can_be_trained_further(model: Path, data: Path, tmp_path: Path) -> None:
-    assert train(command(model, data, tmp_path / "first", num_train_epochs=4)).returncode == 0
+def test_an_adapter_can_be_trained_further(model: Path, data: Path, tmp_path: Path, train: Train) -> None:
+    assert train(command(model, data, tmp_path / "first", num_train_epochs=4)).status == 0
     argv = command(model, data, tmp_path / "second", max_steps=2, adapter_name_or_path=tmp_path / "first")
-    assert train(argv).returncode == 0
+    assert train(argv).status == 0
     assert steps(tmp_path / "second")[1][0] < steps(tmp_path / "first")[1][0]
 
 
@@ -175,7 +184,7 @@ def test_an_adapter_can_be_trained_further(model: Path, data: Path, tmp_path: Pa
     ],
 )
 def test_a_failure_while_training_is_one_sentence_in_the_events(
-    model: Path, data: Path, tmp_path: Path, settings: dict[str, Any], words: str
+    model: Path, data: Path, tmp_path: Path, settings: dict[str, Any], words: str, train: Train
 ) -> None:
     import re
 
@@ -183,11 +192,11 @@ def test_a_failure_while_training_is_one_sentence_in_the_events(
     from app.text import Text
 
     done = train(command(model, data, tmp_path / "run", **settings))
-    assert done.returncode == 1
+    assert done.status == 1
     assert finished(tmp_path / "run")["outcome"] == "failed"
     shown = monitor.status(runs.read(tmp_path / "run"), Text("en"))
     assert re.search(words, shown), shown
-    assert "Traceback" not in shown + done.stderr
+    assert "Traceback" not in shown + done.errors
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
 
 
@@ -207,16 +216,18 @@ def test_a_failure_while_training_is_one_sentence_in_the_events(
     ],
 )
 def test_a_bad_setting_is_refused_before_anything_starts(
-    model: Path, data: Path, tmp_path: Path, settings: dict[str, Any], words: str
+    model: Path, data: Path, tmp_path: Path, settings: dict[str, Any], words: str, train: Train
 ) -> None:
     done = train(command(model, data, tmp_path / "run", **settings))
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.status == 2
+    assert words in done.errors
+    assert "Traceback" not in done.errors
     assert not (tmp_path / "run").exists()
 
 
-def test_an_argument_that_is_not_understood_never_hides_another(model: Path, data: Path, tmp_path: Path) -> None:
+def test_an_argument_that_is_not_understood_never_hides_another(
+    model: Path, data: Path, tmp_path: Path, train: Train
+) -> None:
     argv = command(model, data, tmp_path / "run")
     for words, named in (
         (["-v", "max_steps=2"], "-v"),
@@ -226,22 +237,22 @@ def test_an_argument_that_is_not_understood_never_hides_another(model: Path, dat
         (["--max_steps", "-7"], "-7"),
     ):
         done = train([*argv, *words])
-        assert done.returncode == 2
-        assert named in done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.status == 2
+        assert named in done.errors
+        assert "Traceback" not in done.errors
 
 
-def test_a_finished_run_is_not_resumed_over(model: Path, data: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_resumed_over(model: Path, data: Path, tmp_path: Path, train: Train) -> None:
     argv = command(model, data, tmp_path / "run", max_steps=1, do_train="true", overwrite_output_dir="false")
-    assert train(argv).returncode == 0
+    assert train(argv).status == 0
     again = train([*argv, "resume_from_checkpoint=latest"])
-    assert again.returncode == 2
-    assert "finished" in again.stderr
+    assert again.status == 2
+    assert "finished" in again.errors
 
 
-def test_no_checkpoint_holds_what_is_not_a_number(model: Path, data: Path, tmp_path: Path) -> None:
+def test_no_checkpoint_holds_what_is_not_a_number(model: Path, data: Path, tmp_path: Path, train: Train) -> None:
     settings = {"learning_rate": 1e30, "max_grad_norm": 0, "logging_steps": 50, "save_steps": 1, "max_steps": 9}
-    assert train(command(model, data, tmp_path / "run", **settings)).returncode == 1
+    assert train(command(model, data, tmp_path / "run", **settings)).status == 1
     assert finished(tmp_path / "run")["code"] == "loss_not_finite"
     from safetensors.torch import load_file
 
@@ -274,7 +285,7 @@ def test_a_model_or_adapter_that_lacks_layers_is_refused(model: Path, data: Path
         attach_adapter(load_model(model, torch.float32, torch.device("cpu")), adapter)
 
 
-def test_two_trainers_never_share_a_folder(model: Path, data: Path, tmp_path: Path) -> None:
+def test_two_trainers_never_share_a_folder(model: Path, data: Path, tmp_path: Path, train: Train) -> None:
     argv = command(model, data, tmp_path / "run", num_train_epochs=100)
     first = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=ONE_THREAD)
     try:
@@ -283,8 +294,8 @@ def test_two_trainers_never_share_a_folder(model: Path, data: Path, tmp_path: Pa
             assert time.monotonic() < deadline
             time.sleep(0.02)
         second = train(argv)
-        assert second.returncode == 2
-        assert "run" in second.stderr
+        assert second.status == 2
+        assert "run" in second.errors
     finally:
         first.kill()
         first.wait()
