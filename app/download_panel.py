@@ -37,6 +37,7 @@ class DownloadPanel:
                 self._hub = self._typed("hub", text, gr.Dropdown, "huggingface",
                                         choices=[(hub.name, key) for key, hub in HUBS.items()])  # fmt: skip
                 self._model = self._typed("model", text, gr.Textbox, "", placeholder=EXAMPLE, scale=2)
+                self._revision = self._typed("revision", text, gr.Textbox, "")
                 self._endpoint = self._typed(
                     "endpoint", text, gr.Textbox, "", placeholder=HUBS["huggingface"].address()
                 )
@@ -59,7 +60,7 @@ class DownloadPanel:
 
     def _wire(self) -> None:
         said = [self._messages, *self._shown]
-        typed = [self._hub, self._model, self._endpoint, self._which]
+        typed = [self._hub, self._model, self._revision, self._endpoint, self._which]
         self._start.click(self._on_start, typed, said, **QUIET)
         self._model.submit(self._on_start, typed, said, **QUIET)
         self._hub.change(lambda hub: gr.update(placeholder=HUBS[hub].address() if hub in HUBS else ""), self._hub,
@@ -82,9 +83,7 @@ class DownloadPanel:
         name = which if which in names else names[0] if names else None
         one = next((one for one in found if one.folder.name == name), None)
         possible = ACTIONS[one.status] if one else ()
-        choices = [
-            (f"{one.asked.model} · {self._text(f'download.status.{one.status}')}", one.folder.name) for one in found
-        ]
+        choices = [(f"{_name(one)} · {self._text(f'download.status.{one.status}')}", one.folder.name) for one in found]
         return [
             # What is chosen stays: a click may have chosen another while this answer was under way.
             gr.update(choices=choices, visible=len(found) > 1, **({} if name == kept else {"value": name})),
@@ -93,9 +92,10 @@ class DownloadPanel:
             gr.update(active=any(one.alive for one in found)),
         ]
 
-    def _on_start(self, hub: str, model: str, endpoint: str, which: Any) -> list[Any]:
+    def _on_start(self, hub: str, model: str, revision: str, endpoint: str, which: Any) -> list[Any]:
         try:
-            folder = downloads.start(wanted(hub or "", model or "", endpoint=endpoint or ""), self._page.runs_dir)
+            asked = wanted(hub or "", model or "", revision or "", endpoint or "")
+            folder = downloads.start(asked, self._page.runs_dir)
         except Problem as problem:
             return [self._problem(problem), *self.view(which)]
         return ["", *self._view(folder.name, None)]
@@ -148,16 +148,20 @@ def status_html(found: Download | None, text: Text) -> str:
     label = text(f"download.status.{found.status}")
     fraction = min(found.here / found.total, 1.0) if found.total else None
     if found.alive:
-        return fragments.status_html(label, f"{found.asked.model} · {_progress(found, text)}", fraction)
+        return fragments.status_html(label, f"{_name(found)} · {_progress(found, text)}", fraction)
     if found.status == "completed":
-        words = text("download.arrived", model=found.asked.model, size=size_words(found.total), path=found.path)
+        words = text("download.arrived", model=_name(found), size=size_words(found.total), path=found.path)
         return fragments.status_html(label, words, 1.0, "completed")
     if found.status == "stopped":
-        words = text("download.kept", model=found.asked.model, here=size_words(found.here), total=_total(found))
+        words = text("download.kept", model=_name(found), here=size_words(found.here), total=_total(found))
         return fragments.status_html(label, words, fraction or 0.0, "stopped")
     why = found.problem.sentence(text.language) if isinstance(found.problem, Problem) else (
         sentence(*found.problem, text.language) if found.problem else "")  # fmt: skip
     return fragments.status_html(label, why, fraction, "failed")
+
+
+def _name(found: Download) -> str:
+    return f"{found.asked.model} @ {found.asked.revision}" if found.asked.revision else found.asked.model
 
 
 def _progress(found: Download, text: Text) -> str:

@@ -115,7 +115,9 @@ def _finished(folder: Path, asked: Wanted, event: dict[str, Any], shown: dict[st
     if outcome == "completed":
         total = _number(event.get("bytes"))
         plan = read_plan(folder)
-        path = plan.repository if plan else str(event.get("path", ""))
+        path = str(event.get("path", ""))
+        if plan and not asked.revision:  # what stays when the model is updated
+            path = plan.repository
         return Download(folder, asked, "completed", total, total, path=path)
     if outcome == "stopped":
         return Download(folder, asked, "stopped", **shown)

@@ -1,6 +1,5 @@
 """Models and checkpoints on this machine, as the page's lists show them."""
 
-import json
 import os
 import threading
 from collections.abc import Mapping
@@ -9,12 +8,12 @@ from pathlib import Path
 from app import runs
 from app.roots import Roots, resolved
 from app.text import Text
-from trainer import models_here, run_folder
+from trainer import models_here, run_folder, template_family
 from trainer.download import size_words
 from trainer.model_folder import recommended, resolve
 from trainer.models_here import Model
-from trainer.problems import Problem, Problems
-from trainer.settings import TEMPLATES_DIR, TrainSettings, as_text, parse
+from trainer.problems import Language, Problem, Problems
+from trainer.settings import TrainSettings, as_text, parse
 from trainer.settings_file import read_yaml
 from trainer.validation import best, holding
 
@@ -37,10 +36,11 @@ def name_of(model: str, found: Mapping[str, Model]) -> str | None:
 
 
 def described(name: str, model: Model, text: Text) -> str:
-    """How the list shows `model`: name, size on the disk, parameters, chat or base, and whether files are missing."""
+    """How the list shows `model`: name, size on the disk, parameters, type, chat or base, and whether files are missing."""
     parts = [name, size_words(model.size_bytes)]
     if model.parameters:
         parts.append(_count_words(model.parameters))
+    parts.append(model.model_type)
     parts.append(text("model_name.chat" if model.chat else "model_name.base"))
     if model.missing:
         parts.append(text("model_name.incomplete", count=len(model.missing)))
@@ -48,7 +48,10 @@ def described(name: str, model: Model, text: Text) -> str:
 
 
 def _count_words(count: int) -> str:
-    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.3g}M" if count >= 1e6 else f"{count / 1e3:.3g}K"
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= size:
+            return f"{count / size:.2f}{unit}" if unit == "B" else f"{count / size:.3g}{unit}"
+    return str(count)
 
 
 class Checkpoints:
@@ -162,20 +165,30 @@ def short_name(checkpoint: str, runs_dir: Path, text: Text) -> str:
 
 
 def knows_thinking(model: str, template: str) -> bool:
-    """Whether the chat template can be told to think or not; a model without one is not told anything."""
+    """Whether the chat template can be told to think or not: the named one, the model's own, or its family's."""
     try:
-        return "enable_thinking" in _template_source(model, template)
-    except (OSError, ValueError, RecursionError):
+        folder = _folder(model)
+        if folder is None and template == "auto":
+            return False
+        return "enable_thinking" in (template_family.source_of(folder or Path(), template) or "")
+    except (OSError, ValueError, RuntimeError):
         return False
 
 
-def _template_source(model: str, template: str) -> str:
-    if template != "auto":
-        return (TEMPLATES_DIR / f"{Path(template).name}.jinja").read_text(encoding="utf-8")
-    if not model.strip():
-        return ""
-    folder = resolve(Path(model.strip()).expanduser())
-    if (file := folder / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return json.dumps(config.get("chat_template")) if isinstance(config, dict) else ""
+def template_notices(model: str, checkpoint: str, template: str, language: Language) -> list[str]:
+    """What there is to say of the template before it is used, a sentence each; nothing of what is no model, as the checks
+    say that. What was trained with a template brings it."""
+    try:
+        model, adapter = as_chosen(model, checkpoint)
+        folder = _folder(model)
+        if folder is None or not (folder / "config.json").is_file():
+            return []
+        if template == "auto" and adapter and template_family.has_own_template(Path(adapter)):
+            return []
+        return [problem.sentence(language) for problem in template_family.warnings(folder, template)]
+    except (OSError, ValueError, RuntimeError):  # no path that anyone can open
+        return []
+
+
+def _folder(model: str) -> Path | None:
+    return resolve(Path(model.strip()).expanduser()) if model.strip() else None

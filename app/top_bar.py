@@ -50,6 +50,8 @@ class TopBar:
                 )
                 quantization = widget("quantization_bit", text, visible=quantization_missing() is None)
                 template = widget("template", text)
+            self._notices = gr.HTML(self._said(page.model, "", "auto"), elem_id="template_notices",
+                                    apply_default_css=False)  # fmt: skip
             DownloadPanel(page, model_path)
         # The model whose checkpoint and rate the form shows: loaded settings bring their own.
         self.settled = gr.State(page.model)
@@ -85,6 +87,9 @@ class TopBar:
             [self.model_name, checkpoint, learning_rate, self.settled],
             **QUIET,
         )
+        chosen = [path, checkpoint, self.fields["template"]]
+        for field in chosen:
+            field.change(self._said, chosen, self._notices, **QUIET)
         if quantization_missing():  # a loaded value is shown all the same, so that it can be taken back
             bits = self.fields["quantization_bit"]
             bits.change(lambda value: gr.update(visible=value != "none"), bits, bits, **QUIET)
@@ -126,6 +131,13 @@ class TopBar:
         untouched = learning_rate in {default_text("learning_rate"), *self._proposals()}
         rate = gr.update(info=info, value=value) if untouched else gr.update(info=info)
         return [self.named(model), gr.update(choices=self.checkpoints(model), value=""), rate, model]
+
+    def _said(self, model: str, checkpoint: str, template: str) -> str:
+        """What there is to say of the chosen template before anything is started."""
+        if checkpoint and checkpoint not in self._page.roots:
+            checkpoint = ""
+        found = models.template_notices(self._within(model), checkpoint, template or "auto", self._page.text.language)
+        return "".join(fragments.notice_html(sentence) for sentence in found)
 
     def _proposals(self) -> set[str]:
         found = models.found(self._page.model, self._page.roots).values()

@@ -24,6 +24,7 @@ class Repository:
     gated: bool = False
     private: bool = False
     commit: str = COMMIT
+    tags: tuple[str, ...] = ()
 
 
 @dataclass
@@ -117,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         if found is None:
             self._answer(401 if not self.headers.get("Authorization") else 404, {"error": "x"},
                          {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})  # fmt: skip
-        elif len(rest) > 1 and rest[1] not in ("main", found.commit):
+        elif len(rest) > 1 and rest[1] not in ("main", found.commit, *found.tags):
             self._answer(404, {"error": "x"}, {"X-Error-Code": "RevisionNotFound"})
         elif rest[:1] == ["tree"]:
             self._answer(200, [_entry(name, data) for name, data in found.files.items()])
@@ -148,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _model_scope(self, path: str, query: dict[str, str]) -> None:
         owner, name, *_ = path.split("/")
         found = self._repository(f"{owner}/{name}")
-        if found is None or query.get("Revision") != "master":
+        if found is None or query.get("Revision") not in ("master", *found.tags):
             self._answer(404, {"Code": 10010205001, "Message": "not found"})
         elif found.gated and not self.headers.get("Authorization"):
             self._answer(403, {"Code": 10010205003, "Message": "no access"})

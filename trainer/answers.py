@@ -37,28 +37,35 @@ class _Calls:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What all conversations of one shape have in common. `leads`: message → characters that the model has to write
-    before the first of its fields; `calls`: gap of shape.around → the calls in it."""
+    """What all conversations of one shape have in common. `leads` and `tails`: message → characters that the model has to
+    write before the first of its fields, and white space of its own after the last; `calls`: gap of shape.around → the
+    calls in it."""
 
     shape: Shape
     leads: dict[int, int]
+    tails: dict[int, int]
     calls: dict[int, _Calls]
 
 
 class Answers:
     """`end_token`: the added token that closes an answer, the tokenizer's own end of text where the template marks
-    none, "" when there is none either; `call_end_token`: the same for an answer that calls tools."""
+    none, "" when there is none either; `call_end_token`: the same for an answer that calls tools; `turn_end_token`: the
+    same for an answer that a question follows."""
 
-    def __init__(self, render: Render, added: Mapping[str, bool], eos_token: str) -> None:
+    def __init__(self, render: Render, added: Mapping[str, bool], eos_token: str, bos_token: str = "") -> None:
         self._render = render
+        self._added = added
         self._token = re.compile("|".join(map(re.escape, added)) or "(?!)")
         self._probes = Probes(render)
         self._plans: dict[Key, _Plan] = {}
         self._knows_tools: bool | None = None
-        self.end_token = self._find_end_token() or eos_token
+        last, between_turns = self._find_end_tokens()
+        self.end_token = last or between_turns or eos_token
+        # A text that begins anew says nothing of how the one before it ended.
+        self.turn_end_token = between_turns if between_turns not in ("", bos_token) else self.end_token
         self.call_end_token = self.end_token
         self.call_end_token = self._find_call_end_token() or self.end_token
-        self.end_tokens = tuple(dict.fromkeys((self.end_token, self.call_end_token)))
+        self.end_tokens = tuple(dict.fromkeys((self.end_token, self.call_end_token, self.turn_end_token)))
 
     @property
     def knows_tools(self) -> bool:
@@ -73,11 +80,8 @@ class Answers:
 
     def written(self) -> str:
         """What the template itself writes around and between messages."""
-        question, answer = _plain("user", "assistant")
-        around = (
-            self._probes.shape([question, answer], True, True).around
-            + self._probes.shape([question], True, True).around
-        )
+        *asked, answer = self._asked("user", "assistant")
+        around = self._probes.shape([*asked, answer], True, True).around + self._probes.shape(asked, True, True).around
         return "".join(around)
 
     def spans(
@@ -95,7 +99,8 @@ class Answers:
             spans = self._by_prompts(text, messages, plan, thinking, tools)
         shown = {field.message for field in plan.shape.fields} | {calls.message for calls in plan.calls.values()}
         answers = [n for n, message in enumerate(messages) if message["role"] == "assistant" and words[n].cores]
-        if spans is None or not set(answers[-1:]) <= shown:
+        # A prompt may leave out all of an answer that was a thought alone.
+        if spans is None or not (prompt or set(answers[-1:]) <= shown):
             raise Unclear({"en": "it does not show where the answers begin", "zh": "无法确定回答从何处开始"})
         called = {n for n, message in enumerate(messages) if message.get("tool_calls")}
         if not prompt and called - {calls.message for calls in plan.calls.values()}:
@@ -123,7 +128,8 @@ class Answers:
         if found is None:
             return None
         spans: dict[int, Span] = {}
-        for gap, index in enumerate([*(field.message for field in shape.fields), None]):
+        indices = [*(field.message for field in shape.fields), None]
+        for gap, index in enumerate(indices):
             if calls := plan.calls.get(gap):
                 begun = found[gap - 1][1] if gap else 0
                 until = found[gap][0] if gap < len(found) else len(text)
@@ -134,7 +140,8 @@ class Answers:
             if index is not None:
                 start, end = found[gap]
                 lead = plan.leads.get(index, 0) if index not in spans else 0
-                one = Span(start - lead, end, messages[index]["role"] == "assistant", ((start, end),))
+                tail = plan.tails.get(index, 0) if indices[gap + 1] != index else 0
+                one = Span(start - lead, end + tail, messages[index]["role"] == "assistant", ((start, end),))
                 spans[index] = _joined(spans.get(index), one)
         return list(spans.values())
 
@@ -189,15 +196,42 @@ class Answers:
         shape = self._probes.shape(messages, prompt, thinking, tools, fresh)
         calls: dict[int, _Calls] = {}
         plain = [neutral(message) for message in messages]
+        # What of calls and their ids is the user's is no template's: it is compared without them.
+        neutral_shape = self._probes.shape(plain, prompt, thinking, tools, fresh)
         if any("tool_calls" in message for message in messages):
-            calls = self._calls(
-                plain, self._probes.shape(plain, prompt, thinking, tools, fresh), shape, thinking, tools
-            )
+            calls = self._calls(plain, neutral_shape, shape, thinking, tools)
+        own = self._own_white_space(plain, neutral_shape, prompt, thinking, tools)
         leads: dict[int, int] = {}
-        for field, before in zip(shape.fields, shape.around, strict=False):
-            if field.message not in leads and messages[field.message]["role"] == "assistant":
-                leads[field.message] = self._lead(plain, field, before, thinking, tools)
-        return _Plan(shape, leads, calls)
+        for field, before in zip(neutral_shape.fields, neutral_shape.around, strict=False):
+            asks = messages[field.message]["role"] != "assistant"
+            if field.message not in leads and not (asks or field.of_calls):
+                lead = self._lead(plain, field, before, thinking, tools)
+                leads[field.message] = max(lead, own.get(field.message, (0, 0))[0])
+        tails = {index: tail for index, (_, tail) in own.items()}
+        return _Plan(shape, leads, tails | _closing_marks(plain, shape), calls)
+
+    def _own_white_space(
+        self, messages: Sequence[Message], shape: Shape, prompt: bool, thinking: bool, tools: Tools
+    ) -> dict[int, tuple[int, int]]:
+        """Of each answer that begins or ends with white space: how much of that the template writes. What stands around
+        the same answers without it is the template's."""
+        spaced = [n for n, message in enumerate(messages) if message["role"] == "assistant"
+                  and message["content"] != message["content"].strip()]  # fmt: skip
+        if not spaced:
+            return {}
+        bare = [{**message, "content": message["content"].strip()} if n in spaced else message
+                for n, message in enumerate(messages)]  # fmt: skip
+        other = self._probes.shape(bare, prompt, thinking, tools)
+        if other.fields != shape.fields:
+            return {}
+        found: dict[int, tuple[int, int]] = {}
+        for index in spaced:
+            at = [n for n, field in enumerate(shape.fields) if field.message == index and not field.of_calls]
+            if at:
+                first, last = at[0], at[-1] + 1
+                before, after = shape.around[first], shape.around[last]
+                found[index] = (_more(before, other.around[first]), _more(after[::-1], other.around[last][::-1]))
+        return found
 
     def _lead(self, messages: Sequence[Message], field: Field, before: str, thinking: bool, tools: Tools) -> int:
         """How much of `before`, the text before the first field of an answer, the model has to write.
@@ -211,7 +245,9 @@ class Answers:
             return 0
         asked = self._probes.prompt_closing(messages[: field.message], True, tools)
         rest = before[_shared(before, asked) :]
-        opened = thinks and before.startswith(asked)
+        at = rest.find("<think>") if thinks else -1
+        opened = at >= 0 and before.startswith(asked)
+        rest = rest[len(rest[:at].rstrip()) :] if opened else rest
         return len(rest) if opened or rest.isspace() else 0
 
     def _calls(
@@ -251,21 +287,33 @@ class Answers:
 
     # ---- end tokens ----
 
-    def _find_end_token(self) -> str:
-        """The added token that follows an answer, after the last one or else between two turns."""
-        shape = self._probes.shape(_plain("user", "assistant", "user", "assistant"), False, True)
-        first = [n for n, field in enumerate(shape.fields) if field.message == 1]
+    def _find_end_tokens(self) -> tuple[str, str]:
+        """The added tokens that follow the last answer, and one between two turns; "" where there is none."""
+        asked = self._asked("user", "assistant", "user", "assistant")
+        shape = self._probes.shape(asked, False, True)
+        first = [n for n, field in enumerate(shape.fields) if field.message == len(asked) - 3]
         between_turns = shape.around[first[0] + 1] if first else ""
-        for scaffold in (shape.around[-1], between_turns):
-            rest = scaffold.lstrip()
-            if match := self._token.match(rest):
-                return match.group()
-        return ""
+        found = [self._token.match(around.lstrip()) for around in (shape.around[-1], between_turns)]
+        last, between_two = (match.group() if match else "" for match in found)
+        return last, between_two
+
+    def _asked(self, *roles: str) -> list[Message]:
+        """Messages of these roles, after a system prompt where the template wants one."""
+        messages = _plain(*roles)
+        try:
+            self._probes.shape(messages, False, True)
+        except Problem as problem:
+            messages = _plain("system", *roles)
+            try:
+                self._probes.shape(messages, False, True)
+            except Problem:
+                raise problem from None
+        return messages
 
     def _find_call_end_token(self) -> str:
         calling = {"role": "assistant", "content": "", "tool_calls": [call_of("", "", {"id": ID})]}
         result = {"role": "tool", "content": "9070", "tool_call_id": ID}
-        messages = [*_plain("user"), neutral(calling), result, *_plain("assistant")]
+        messages = [*self._asked("user"), neutral(calling), result, *_plain("assistant")]
         try:
             shape = self._probes.shape(messages, False, True, [_TOOL])
         except Problem:  # it wants nothing of tools, or other ones
@@ -273,14 +321,32 @@ class Answers:
         after = [n + 1 for n, field in enumerate(shape.fields) if field.of_calls]
         if not after or (self.end_token and self.end_token in shape.around[after[-1]]):
             return ""
-        match = self._token.search(shape.around[after[-1]])
-        return match.group() if match else ""
+        found = [match.group() for match in self._token.finditer(shape.around[after[-1]])]
+        # A mark like </tool_call> ends one call, and another may follow.
+        return next((token for token in found if self._added[token]), found[0] if found else "")
 
 
 def _shared(first: str, second: str) -> int:
     """How many characters two texts have in common at their beginnings."""
     pairs = zip(first, second, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
+
+
+def _closing_marks(messages: Sequence[Message], shape: Shape) -> dict[int, int]:
+    """Of each answer that ends with a mark of reasoning, and where the template shows it: the length from its last word."""
+    found: dict[int, int] = {}
+    for field, after in zip(shape.fields, shape.around[1:], strict=True):
+        message = messages[field.message]
+        if message["role"] == "assistant" and not field.of_calls:
+            literals = Words.of(message).literals
+            if field.number == len(literals) - 2 and "think>" in literals[-1] and after.startswith(literals[-1]):
+                found[field.message] = len(literals[-1])
+    return found
+
+
+def _more(text: str, other: str) -> int:
+    """How much longer `text` is than the `other`, which begins it, when that is white space."""
+    return len(text) - len(other) if text.startswith(other) and text[len(other) :].isspace() else 0
 
 
 def _plain(*roles: str) -> list[Message]:

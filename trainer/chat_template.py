@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from trainer import template_family
 from trainer.answers import Answers, Unclear
-from trainer.conversation_text import Message, Span, as_json
+from trainer.conversation_text import Message, Span, written_at
 from trainer.pieces import Tokens
 from trainer.problems import Problem, quoted
 from trainer.rendering import NotText, Renderer, Tools, plain
@@ -91,11 +91,14 @@ class ChatTemplate:
         self._renderer = Renderer(tokenizer, source)
         self._tokens = Tokens(tokenizer)
         eos = str(tokenizer.eos_token or "")
-        self._answers = Answers(self._probe, self._tokens.added, eos)
+        self._answers = Answers(self._probe, self._tokens.added, eos, str(tokenizer.bos_token or ""))
         self.end_token = self._answers.end_token
         self._control = self._tokens.control_pattern(self._answers.written())
-        ends = [text for text in dict.fromkeys((*self._answers.end_tokens, eos)) if text]
+        # A model that says where it stops may write what stands between two turns in the middle of an answer, too.
+        turn_end = () if generation_eos else (self._answers.turn_end_token,)
+        ends = [text for text in (self.end_token, self._answers.call_end_token, *turn_end, eos) if text]
         self.stop_token_ids = sorted({*self._tokens.ids_of_tokens(ends), *generation_eos})
+        self._stopping = {text for text in self._answers.end_tokens if text and self._stops_at(text)}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChatTemplate, self._given
@@ -119,11 +122,8 @@ class ChatTemplate:
                 choices = ", ".join(["auto", *template_names()])
                 raise Problem("setting_choice", label=label("template"), value=quoted(name), choices=choices)
             return cls(tokenizer, template_family.source(name), name, eos)
-        try:
-            return cls(tokenizer, tokenizer.get_chat_template(), name, eos, "own")
-        except ValueError as error:  # none, or several and no default among them
-            if isinstance(error, Problem):
-                raise
+        if own := _own_source(tokenizer, model_path):
+            return cls(tokenizer, own, name, eos, "own")
         guessed = template_family.guess(Path(model_path)) if model_path else None
         if guessed is None:
             raise Problem("template_missing", label=label("template"), path=model_path)
@@ -327,11 +327,15 @@ class ChatTemplate:
         kind: Literal["plain", "end"] = "plain"
         missing = ""
         if turn:
-            missing = "" if self._end_token_at(text, begun) else self.end_token
-            kind = "end" if self.end_token else "plain"
+            closing = self._end_token_at(text, begun)
+            missing = "" if closing else self.end_token
+            kind = "end" if (closing or missing) in self._stopping else "plain"
         for part in _parts(text, begun, end, cuts) or ([""] if missing else []):
             yield _Chunk(missing + part, kind, turn)
             kind, missing = "plain", ""
+
+    def _stops_at(self, token: str) -> bool:
+        return self._tokens.ids_of_tokens([token])[0] in self.stop_token_ids
 
     def _end_token_at(self, text: str, start: int) -> str:
         return next((token for token in self._answers.end_tokens if token and text.startswith(token, start)), "")
@@ -344,22 +348,29 @@ class ChatTemplate:
         ]  # fmt: skip
         foreign = [message["tool_calls"] for message in messages if "tool_calls" in message] + list(tools or ())
         for words in {*self._forged(foreign)} if foreign else ():
-            at = text.find(words)
-            while at >= 0:
-                found += [match.end() for match in self._control.finditer(text, at, at + len(words))]
-                at = text.find(words, at + 1)
+            for start, end in written_at(text, words, spans):
+                found += [match.end() for match in self._control.finditer(text, start, end)]
         return sorted(set(found)) if found else []
 
     def _forged(self, value: Any) -> Iterator[str]:
-        """The texts inside `value` that spell a control token, as they are and as JSON writes them."""
+        """The texts inside `value` that spell a control token."""
         if isinstance(value, str) and self._control.search(value):
-            yield from (value, *as_json(value))
+            yield value
         elif isinstance(value, dict):
             for item in value.items():
                 yield from self._forged(list(item))
         elif isinstance(value, list | tuple):
             for item in value:
                 yield from self._forged(item)
+
+
+def _own_source(tokenizer: "PreTrainedTokenizerBase", model_path: str) -> str | None:
+    """The template that the tokenizer or the folder that it came from brings."""
+    try:
+        source = tokenizer.get_chat_template()
+    except ValueError:  # none, or several and no default among them
+        source = ""
+    return source or (template_family.own_source(Path(model_path)) if model_path else None)
 
 
 def _parts(text: str, start: int, end: int, cuts: Sequence[int]) -> list[str]:

@@ -81,8 +81,10 @@ def places(text: str, cores: Sequence[str], around: Sequence[str]) -> list[tuple
         if not text.endswith(after, 0, end):
             return None
         end -= len(after)
-        if not text.endswith(core, 0, end):
-            core = next((words for words in as_json(core) if text.endswith(words, 0, end)), "")
+        before = around[position] if position else ""
+        if not text.endswith(before + core, 0, end):
+            # A backslash that begins it is the end of the two that JSON writes: what stands before decides.
+            core = next((words for words in as_json(core) if text.endswith(before + words, 0, end)), "")
             if not core:
                 return None
         found.append((end - len(core), end))
@@ -116,3 +118,23 @@ def between(text: str, contents: Sequence[tuple[str, str]], begun: int, end: int
     if contents and (start := begun + len(contents[-1][0])) < end:
         spans.append(Span(start, end, False, ((start, end),)))
     return spans
+
+
+def written_at(text: str, words: str, spans: Sequence[Span]) -> list[tuple[int, int]]:
+    """From where to where `words` of a call or a tool stand: in quotes, as JSON has them, else as they are. What spells
+    the same between two messages is the template's own."""
+    quoted = [(at + 1, at + 1 + len(one)) for one in dict.fromkeys(as_json(words))
+              for at in _all_of(text, f'"{one}"', 0, len(text))]  # fmt: skip
+    if quoted:
+        return quoted
+    head = spans[0].start if spans else len(text)
+    places = [(0, head), *((span.start, span.end) for span in spans if span.answer)]
+    return [(at, at + len(one)) for one in dict.fromkeys((words, *as_json(words)))
+            for start, end in places for at in _all_of(text, one, start, end)]  # fmt: skip
+
+
+def _all_of(text: str, words: str, start: int, end: int) -> Iterator[int]:
+    at = text.find(words, start, end)
+    while at >= 0:
+        yield at
+        at = text.find(words, at + 1, end)

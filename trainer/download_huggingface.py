@@ -166,6 +166,8 @@ def explained(error: BaseException, asked: Wanted) -> Problem | None:
         return _refused(error.response.status_code, about)
     if isinstance(error, httpx.HTTPError | httpx2.HTTPError) or "Consistency check failed" in str(error):
         return Problem("download_broken_off", **about, detail=_first_line(error))
+    if isinstance(error, UnicodeEncodeError):  # of the headers, only the token is the user's
+        return Problem("download_token", **about)
     if isinstance(error, FileMetadataError | ValueError | LookupError | AssertionError | TypeError):
         return Problem("download_not_understood", **about, detail=_first_line(error))
     return None

@@ -2,6 +2,7 @@
 modelscope itself would import torch for seconds. It resumes files by itself.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -89,6 +90,11 @@ def explained(error: BaseException, asked: Wanted) -> Problem | None:
         return Problem("download_token" if _token(asked) != "" and HubConfig().token else "download_no_model", **about)
     if isinstance(error, PermissionDeniedError):
         return Problem("download_gated", **about)
+    if isinstance(error, UnicodeEncodeError):  # of the headers, only the token is the user's
+        return Problem("download_token", **about)
+    # No JSON comes from a network's login page, or from another server.
+    if isinstance(error, json.JSONDecodeError) or isinstance(error.__cause__, json.JSONDecodeError):
+        return Problem("download_not_understood", **about, detail=detail)
     if isinstance(error, NetworkError | requests.RequestException) or (isinstance(error, HubError) and error.retryable):
         return Problem("download_broken_off", **about, detail=detail)
     if isinstance(error, APIError):

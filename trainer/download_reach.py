@@ -2,6 +2,7 @@
 
 import os
 import queue
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 
 TIMEOUT_S = 5.0
+# Before the words of the system, which are said in the user's language.
+_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,14 @@ def failure(address: str, timeout_s: float = TIMEOUT_S) -> str | None:
     try:
         return answers.get(timeout=timeout_s + 1)
     except queue.Empty:
-        return "timeout"
+        return "timed out"
 
 
 def _ask(address: str, timeout_s: float) -> str | None:
     try:
         httpx.head(address, timeout=timeout_s, follow_redirects=False)
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError, OSError) as error:
-        return str(error) or type(error).__name__
+        return _NUMBER.sub("", str(error)) or type(error).__name__
     return None
 
 

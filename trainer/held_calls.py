@@ -1,10 +1,14 @@
 """Streams what a model says before it calls a tool, and keeps the call for the end, when it is whole. Light: no torch."""
 
+import re
+
 from trainer.stop_strings import overlap
 from trainer.tool_calls import Call, parse
 
 # What the ways of writing a call that tool_calls knows begin with, besides a bare { or [ as the first character.
-_MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
+_MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<|action_start|>", "<｜tool▁call", "<|assistant|>")
+# GLM-4's way begins with a bare name.
+_NAME = re.compile(r"[A-Za-z_][\w.-]*(\n(\{.*)?)?", re.DOTALL)
 _THOUGHT_END = "</think>"
 
 
@@ -32,7 +36,8 @@ class HeldCalls:
         """How much of the text can be no call, whatever comes."""
         text = self._text
         answer = text.rfind(_THOUGHT_END) + len(_THOUGHT_END) if _THOUGHT_END in text else 0
-        if text[answer:].lstrip()[:1] in ("", "{", "["):
+        said = text[answer:].lstrip()
+        if said[:1] in ("", "{", "[") or _NAME.fullmatch(said):
             return answer
         found = [place for mark in _MARKS if (place := text.find(mark, answer)) >= 0]
         return min(found) if found else len(text) - max(overlap(text, mark) for mark in _MARKS)

@@ -3,6 +3,7 @@
 Light: no torch. Reads names, sizes and headers only; whether the weights make sense is for the loader.
 """
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from typing import Any
 import yaml
 
 from trainer import hub_caches, settings
+from trainer.plain_file import open_plain, read_plain
 from trainer.problems import Problem, Problems
+from trainer.template_family import has_own_template
 
 Text = str | dict[str, str]
 
@@ -35,6 +38,10 @@ TOKENIZERS = (
 )
 _GIT_LFS = b"version https://git-lfs"
 _LARGEST_RECOMMENDATION = 64 * 1024
+# The index of a model of 100,000 tensors has 10 MB.
+_LARGEST_JSON = 2**26
+# safetensors itself reads no longer header.
+LONGEST_HEADER = 100_000_000
 # Of a cache with several models, in the sentence that asks to choose one.
 MOST_NAMED = 8
 
@@ -83,7 +90,7 @@ def describe(path: str | Path) -> ModelInfo:
     folder = check_model_folder(path)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     model_type = _config(folder, MODEL_LABEL)["model_type"]
-    return ModelInfo(folder, model_name(Path(path).expanduser(), folder), size, model_type, has_template(folder))
+    return ModelInfo(folder, model_name(Path(path).expanduser(), folder), size, model_type, has_own_template(folder))
 
 
 def read_ahead(path: str | Path) -> None:
@@ -99,9 +106,7 @@ def recommended(path: str | Path) -> dict[str, Any]:
     """The settings that a model's folder proposes for tuning it. Whatever is no valid hyperparameter is left out."""
     try:
         file = resolve(Path(path).expanduser()) / RECOMMENDED
-        if file.stat().st_size > _LARGEST_RECOMMENDATION:
-            return {}
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_plain(file, _LARGEST_RECOMMENDATION))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     if not isinstance(values, dict):
@@ -164,7 +169,7 @@ def _snapshot(repository: Path) -> Path | None:
     if len(found) < 2:
         return found[0] if found else None
     try:
-        main = (repository / "refs" / "main").read_text().strip()
+        main = read_plain(repository / "refs" / "main").strip()
     except (OSError, ValueError):
         main = "master"  # ModelScope's, or a download of another revision
     return max(found, default=None, key=lambda one: (not missing_files(one), one.name == main, one.stat().st_mtime))
@@ -216,9 +221,15 @@ def _config(folder: Path, label: Text) -> dict[str, Any]:
 
 def _json_object(file: Path, label: Text) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(read_plain(file, _LARGEST_JSON))
     except (ValueError, RecursionError) as error:
         raise Problem("model_config_broken", label=label, path=str(file), detail=str(error)) from None
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        size = f"{_LARGEST_JSON // 2**20} MiB"
+        detail = {"en": f"it is larger than {size}", "zh": f"超过 {size}"}
+        raise Problem("model_config_broken", label=label, path=str(file), detail=detail) from None
     if not isinstance(value, dict):
         detail = {"en": "it holds no JSON object", "zh": "内容不是 JSON 对象"}
         raise Problem("model_config_broken", label=label, path=str(file), detail=detail)
@@ -262,7 +273,7 @@ def _safetensors_fault(file: Path) -> Text | None:
     if not file.is_file():
         return file.name
     size = file.stat().st_size
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         start = stream.read(24)
         if start.startswith(_GIT_LFS):
             note = {"en": "only a Git LFS pointer; run git lfs pull", "zh": "只有 Git LFS 指针，请运行 git lfs pull"}
@@ -271,7 +282,7 @@ def _safetensors_fault(file: Path) -> Text | None:
         if size < 8 or header_bytes > size - 8:
             return _cut_short(file, size)
         stream.seek(8)
-        header = stream.read(header_bytes)
+        header = stream.read(header_bytes) if header_bytes <= LONGEST_HEADER else b""
     try:
         tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
         data_bytes = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
@@ -333,16 +344,6 @@ def model_name(path: Path, folder: Path) -> str:
     # ModelScope's older layouts have no folder but the model's own.
     own = folder if cache is None and folder.is_relative_to(hub_caches.model_scope_cache()) else cache
     return hub_caches.id_of(own) if own else folder.resolve().name
-
-
-def has_template(folder: Path) -> bool:
-    """Whether the model in `folder` brings a chat template."""
-    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
-        return True
-    try:
-        return bool(_json_object(folder / "tokenizer_config.json", MODEL_LABEL).get("chat_template"))
-    except (OSError, Problem):
-        return False
 
 
 def _valid(key: str, value: Any) -> Any:

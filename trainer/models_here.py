@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer import hub_caches
-from trainer.model_folder import INDEX, has_template, missing_files, model_name, resolve
+from trainer.model_folder import INDEX, LONGEST_HEADER, missing_files, model_name, resolve
+from trainer.model_size import BITS
+from trainer.plain_file import open_plain, read_plain
+from trainer.template_family import has_own_template
 
 State = tuple[tuple[str, int, int], ...]
 
@@ -75,9 +78,18 @@ def find(near: Iterable[Path] = (), allowed: Callable[[Path], bool] = lambda pat
     """
     found: dict[Path, Model] = {}
     for path in dict.fromkeys(_candidates(list(near), allowed)):
-        if allowed(path) and (model := _known.model(path)):
+        if _can_be_shown(path) and allowed(path) and (model := _known.model(path)):
             found.setdefault(model.path.resolve(), model)
     return list(found.values())
+
+
+def _can_be_shown(path: Path) -> bool:
+    """A name in another encoding than the system's cannot be sent to a browser, nor typed."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _candidates(near: list[Path], allowed: Callable[[Path], bool]) -> Iterator[Path]:
@@ -133,7 +145,7 @@ def _read(path: Path, folder: Path) -> Model | None:
     if not (files or (folder / INDEX).is_file() or cached):
         return None
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(read_plain(folder / "config.json"))
         missing = missing_files(folder)
         model_type = config["model_type"]
         if not isinstance(model_type, str):
@@ -149,7 +161,7 @@ def _read(path: Path, folder: Path) -> Model | None:
         except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError):
             missing = [*missing, file.name] if file.name not in missing else missing
     return Model(model_name(path, folder), path, size, None if missing or not counted else _whole(counted), model_type,
-                 has_template(folder), tuple(missing))  # fmt: skip
+                 has_own_template(folder), tuple(missing))  # fmt: skip
 
 
 def _whole(counted: float) -> int | None:
@@ -159,15 +171,25 @@ def _whole(counted: float) -> int | None:
 def _parameters(file: Path, quantized: bool) -> float:
     """Numbers in `file`, infinite where they are packed. Raises ValueError for a file that is cut short."""
     size = file.stat().st_size
-    with file.open("rb") as stream:
+    with open_plain(file) as stream:
         length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length)) if length <= size - 8 else {}
+        header = json.loads(stream.read(length)) if length <= min(size - 8, LONGEST_HEADER) else {}
     header.pop("__metadata__", None)
-    if max((tensor["data_offsets"][1] for tensor in header.values()), default=size) != size - 8 - length:
-        raise ValueError(f"{file} is cut short")
-    total = 0.0
+    total, last = 0.0, 0
     for name, tensor in header.items():
+        begun, end = tensor["data_offsets"]
+        kind = tensor["dtype"]
+        last = max(last, end)
+        if not 0 <= begun <= end:
+            raise ValueError(f"{file} holds a tensor of less than nothing")
         if quantized and name.rsplit(".", 1)[-1].endswith(_SCALES):
             continue
-        total += math.inf if quantized and tensor["dtype"] in _PACKED else math.prod(tensor["shape"])
+        if quantized and kind in _PACKED:
+            total = math.inf
+        elif bits := BITS.get(kind):  # quicker than by the shape, and there may be 100,000 tensors
+            total += (end - begun) * 8 // bits
+        else:
+            total += math.prod(tensor["shape"])
+    if not header or last != size - 8 - length:
+        raise ValueError(f"{file} is cut short")
     return total

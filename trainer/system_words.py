@@ -49,10 +49,12 @@ _JSON = {
     "Unexpected UTF-8 BOM (decode using utf-8-sig)": "开头有多余的 BOM",
 }
 _NAMES = {
+    "not a file": "不是普通文件",
     "Name or service not known": "找不到该主机名",
     "Temporary failure in name resolution": "暂时无法解析主机名",
     "No address associated with hostname": "该主机名没有地址",
     "nodename nor servname provided, or not known": "找不到该主机名",
+    "timed out": "超时",
 }
 CHINESE = {os.strerror(number): words for number, words in _ERRORS.items()} | _JSON | _NAMES
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from trainer.plain_file import open_plain, read_plain
 from trainer.problems import Problem
 from trainer.settings import TEMPLATES_DIR, label
 
@@ -39,7 +40,7 @@ _BY_SIZE = {
 }  # fmt: skip
 _TOKENS = re.compile(r"Tokens:([^#]*)-#}")
 # tokenizer.json lists its added tokens first; the vocabulary after them may have 30 MB.
-_HEAD_CHARS = 2**22
+_HEAD_BYTES = 2**22
 
 
 def source(name: str) -> str:
@@ -70,11 +71,39 @@ def guess(model_folder: Path) -> str | None:
     return "chatml" if tokens.issuperset(("<|im_start|>", "<|im_end|>")) else None
 
 
+def own_source(folder: Path) -> str | None:
+    """The source of the chat template that the model or adapter in `folder` brings, of several the default one."""
+    try:
+        if text := read_plain(folder / "chat_template.jinja"):
+            return text
+    except (OSError, ValueError):  # none, or whoever loads it will say what is wrong with it
+        pass
+    # Multimodal models keep that of their processor in a file of its own, which tokenizers do not read.
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        given = _json(folder / name).get("chat_template")
+        if isinstance(given, list):
+            entries = [entry for entry in given if isinstance(entry, dict) and entry.get("name") == "default"]
+            given = entries[0].get("template") if entries else None
+        if isinstance(given, dict):
+            given = given.get("default")
+        if isinstance(given, str) and given:
+            return given
+    return None
+
+
 def has_own_template(model_folder: Path) -> bool:
     """Whether the model brings a chat template."""
-    if any((model_folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
-        return True
-    return bool(_json(model_folder / "tokenizer_config.json").get("chat_template"))
+    return own_source(model_folder) is not None
+
+
+def source_of(model_folder: Path, name: str) -> str | None:
+    """The source of the template `name`, of "auto" the model's own, else its family's; None where there is none."""
+    if name != "auto":
+        return source(Path(name).name)
+    if own := own_source(model_folder):
+        return own
+    guessed = guess(model_folder)
+    return source(guessed) if guessed else None
 
 
 def warnings(model_folder: Path, name: str) -> list[Problem]:
@@ -125,8 +154,8 @@ def _shows_its_tokens(model_folder: Path) -> bool:
 
 def _added_of_tokenizer(file: Path) -> list[Any]:
     try:
-        with file.open(encoding="utf-8") as stream:
-            head = stream.read(_HEAD_CHARS)
+        with open_plain(file) as stream:
+            head = stream.read(_HEAD_BYTES).decode("utf-8", errors="ignore")  # its last character may be cut
         at = head.index('"added_tokens"')
         value, _ = json.JSONDecoder().raw_decode(head, head.index("[", at))
     except (OSError, ValueError, RecursionError):  # no such file, or whoever loads it will say what is wrong with it
@@ -137,7 +166,7 @@ def _added_of_tokenizer(file: Path) -> list[Any]:
 def _json(file: Path) -> dict[str, Any]:
     """The object in `file`; {} where there is none, as the checks of the model folder say what is wrong with it."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(read_plain(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -145,9 +174,4 @@ def _json(file: Path) -> dict[str, Any]:
 
 def beside(adapter: Path) -> str | None:
     """The source of the template that was saved with `adapter`: the one it was trained with."""
-    if (file := adapter / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    if (file := adapter / "tokenizer_config.json").is_file():  # where older versions of transformers put it
-        found = json.loads(file.read_text(encoding="utf-8")).get("chat_template")
-        return found if isinstance(found, str) else None
-    return None
+    return own_source(adapter)

@@ -1,14 +1,29 @@
-"""Calls of tools in what a model wrote: Hermes' and Qwen's, Llama 3's and Mistral's ways of writing them. Light: no torch."""
+"""Calls of tools in what a model wrote, in each family's way: Hermes and Qwen, Llama 3, Mistral, GLM-4, DeepSeek-R1,
+InternLM2. Light: no torch."""
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 _DECODER = json.JSONDecoder()
 _MISTRAL, _PYTHON_TAG = "[TOOL_CALLS]", "<|python_tag|>"
-_HERMES = re.compile(r"<tool_call>\s*")
-_HERMES_END = re.compile(r"\s*</tool_call>")
+# Before and after the JSON of a call: Hermes' marks, InternLM2's.
+_MARKED = (
+    (re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>")),
+    (re.compile(r"<\|action_start\|>\s*<\|plugin\|>\s*"), re.compile(r"\s*<\|action_end\|>")),
+)
+# DeepSeek-R1's kind, name and fenced JSON; since V3.1 a name and its JSON. What encloses all calls says nothing more.
+_DEEPSEEK = re.compile(
+    r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([^<\s]+)(?:<｜tool▁sep｜>|\s)\s*(?:```json\s)?"
+)
+_DEEPSEEK_END = re.compile(r"\s*(?:```)?\s*<｜tool▁call▁end｜>\s*")
+_DEEPSEEK_AROUND = re.compile(r"<｜tool▁calls▁(?:begin|end)｜>")
+# GLM-4: a name alone in its line, then its arguments. Its mark is a control token, which answers may come without.
+_GLM = re.compile(r"(?:^|<\|assistant\|>)\s*([A-Za-z_][\w.-]*)\n(?=\{)")
+# What else stands alone in a line above an object.
+_GLM_WORDS = {"json", "output", "result", "answer", "example", "response", "input"}
 # Mistral's newer tokenizers: a name, then its arguments.
 _NAMED = re.compile(r"\s*([\w.-]+)\s*(?:\[ARGS\])?\s*(?=\{)")
 
@@ -28,26 +43,58 @@ class Call:
 def parse(text: str) -> tuple[str, list[Call]]:
     """What the model said besides its calls, and the calls. What is no whole call stays text; so do thoughts."""
     thought, mark, said = text.rpartition("</think>")
-    for find in (_hermes, _mistral, _bare):
+    for find in (_marked, _deepseek, _mistral, _bare, _glm):
         rest, calls = find(said)
         if calls:
             return (thought + mark + rest).strip(), calls
     return text, []
 
 
-def _hermes(text: str) -> tuple[str, list[Call]]:
-    """<tool_call>{"name": …, "arguments": …}</tool_call>, as often as there are calls."""
+def _marked(text: str) -> tuple[str, list[Call]]:
+    """<tool_call>{"name": …, "arguments": …}</tool_call>, as often as there are calls; or between InternLM2's marks."""
+    for opening, closing in _MARKED:
+        rest, calls = _between(text, opening, closing, lambda _, value: _call(value))
+        if calls:
+            return rest, calls
+    return text, []
+
+
+def _deepseek(text: str) -> tuple[str, list[Call]]:
+    """<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME, then its arguments as fenced JSON, for each."""
+    rest, calls = _between(text, _DEEPSEEK, _DEEPSEEK_END,
+                           lambda found, value: Call(found[1], value) if isinstance(value, dict) else None)  # fmt: skip
+    return (_DEEPSEEK_AROUND.sub("", rest), calls) if calls else (text, [])
+
+
+def _glm(text: str) -> tuple[str, list[Call]]:
+    """NAME, a line break and {…}, <|assistant|> before each but the first; nothing after them."""
+    calls: list[Call] = []
+    rest, place = "", 0
+    while match := _GLM.search(text, place):
+        found = _json_at(text, match.end())
+        if found is None or not isinstance(found[0], dict) or match[1].lower() in _GLM_WORDS:
+            return text, []
+        rest += text[place : match.start()]
+        calls.append(Call(match[1], found[0]))
+        place = found[1]
+    return (rest, calls) if calls and not text[place:].strip() else (text, [])
+
+
+def _between(
+    text: str, opening: re.Pattern[str], closing: re.Pattern[str], read: Callable[[re.Match[str], Any], Call | None]
+) -> tuple[str, list[Call]]:
+    """The calls whose JSON stands after an `opening`, as `read` reads it; a `closing` may be cut off."""
     calls: list[Call] = []
     rest, begun = "", 0
-    for match in _HERMES.finditer(text):
+    for match in opening.finditer(text):
         found = _json_at(text, match.end())
-        call = _call(found[0]) if found else None
+        call = read(match, found[0]) if found else None
         if found is None or call is None or match.start() < begun:
             continue
         calls.append(call)
         rest += text[begun : match.start()]
-        closing = _HERMES_END.match(text, found[1])
-        begun = closing.end() if closing else found[1]
+        closed = closing.match(text, found[1])
+        begun = closed.end() if closed else found[1]
     return rest + text[begun:], calls
 
 

@@ -144,6 +144,24 @@ def test_what_the_hub_refuses_is_shown_in_both_languages(hub: Hub, runs: Path) -
     assert "没有可供你查看的模型 org/absent" in status_html(found, Text("zh"))
 
 
+@pytest.mark.parametrize("kind", ["huggingface", "modelscope"])
+def test_a_revision_is_used_beside_the_main_one(
+    hub: Hub, runs: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.address)
+    follow(downloads.start(wanted(kind, NAME), runs), "completed")
+    main = check_model_folder(NAME)
+    hub.repositories[NAME] = Repository(model_files(40_000), commit="e" * 40, tags=("v1",))
+    folder = downloads.start(wanted(kind, NAME, "v1"), runs)
+    done = follow(folder, "completed")
+    assert f"{NAME} @ v1" in status_html(done, Text("en"))
+    theirs = check_model_folder(done.path)
+    assert (theirs / "model-00001-of-00002.safetensors").stat().st_size < 50_000
+    assert check_model_folder(NAME) == main != theirs
+    # Whoever asks for the same again, by the command or on the page, is at the same download.
+    assert downloads.command(wanted(kind, NAME, "v1"), runs)[-4:-2] == ["--revision", "v1"]
+
+
 def test_a_download_that_cannot_write_anywhere_says_so(runs: Path) -> None:
     runs.parent.mkdir(exist_ok=True)
     (runs.parent / "runs").write_text("a file")

@@ -105,6 +105,17 @@ def template_of(name: str) -> ChatTemplate:
     return template
 
 
+def say(*contents: str, system: str | None = None) -> list[dict[str, Any]]:
+    """Questions and answers in turn."""
+    turns = [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
+    return ([{"role": "system", "content": system}] if system is not None else []) + turns
+
+
+def trained(template: ChatTemplate, messages: list[Any], tools: Any = None) -> list[str]:
+    """The trained pieces of the rendered conversation."""
+    return [segment.text for segment in template.segments(messages, tools) if segment.trained]
+
+
 def learnt(template: ChatTemplate, messages: list[Any], tools: Any = None, **values: Any) -> str:
     """What the labelled tokens spell."""
     sample = template.encode(messages, cutoff_len=100_000, tools=tools, **values)

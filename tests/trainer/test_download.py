@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from tests.conftest import ROOT
 from tests.faults.small_disk import small_disk
 from tests.hub import COMMIT, Hub, Repository, caches, model_files, serving
 from trainer.download import chosen, folder_of, wanted
+from trainer.download_reach import failure
 from trainer.events import read_events
 from trainer.model_folder import check_model_folder, missing_files
 from trainer.problems import Problem, sentence
@@ -303,6 +305,26 @@ def test_what_is_no_request_is_refused_in_both_languages(case: str) -> None:
     for said in (caught.value.sentence("en"), caught.value.sentence("zh")):
         assert "secret" not in said
         assert "{" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HUBS)
+def test_what_a_hub_did_not_say_is_not_laid_at_its_door(kind: str) -> None:
+    import importlib
+
+    library = importlib.import_module(f"trainer.download_{kind}")
+    asked = wanted(kind, NAME)
+    assert library.explained(UnicodeEncodeError("ascii", "令", 0, 1, "x"), asked).code == "download_token"
+    assert library.explained(json.JSONDecodeError("x", "<html>", 0), asked).code == "download_not_understood"
+
+
+def test_why_a_hub_is_not_reached_is_said_in_the_users_language() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    problem = Problem("download_unreachable", hub="Hugging Face", address=address, detail=failure(address))
+    assert "连接被拒绝" in problem.sentence("zh")
+    assert "Errno" not in problem.sentence("en")
 
 
 def test_of_a_repository_only_what_is_loaded_is_chosen() -> None:

@@ -137,8 +137,8 @@ def test_size_parameters_kind_and_what_is_missing_are_told(place: Path) -> None:
     assert (found.parameters, found.chat) == (None, True)
     assert set(found.missing) == {"model-2.safetensors", "tokenizer.json"}
     described = {language: models.described(found.name, found, Text(language)) for language in ("en", "zh")}
-    assert "chat · incomplete, files missing: 2" in described["en"]
-    assert "对话模型 · 不完整，缺 2 个文件" in described["zh"]
+    assert described["en"].endswith(" · qwen2 · chat · incomplete, files missing: 2")
+    assert described["zh"].endswith(" · qwen2 · 对话模型 · 不完整，缺 2 个文件")
 
 
 def test_packed_weights_have_no_number_of_parameters(place: Path) -> None:
@@ -157,6 +157,38 @@ def test_junk_is_no_model_and_breaks_nothing(place: Path, junk: str) -> None:
     (folder / "config.json").write_text('{"model_type": "x"}')
     (folder / "model.safetensors").write_text(junk)
     assert [one.missing for one in models_here.find()] == [("model.safetensors",)]
+
+
+def test_what_lies_beside_models_neither_breaks_nor_holds_up_the_list(place: Path) -> None:
+    odd = {
+        name: build_hollow_model(place / "work" / name)
+        for name in ("waits", "endless", "backwards", "my model 模型 😀")
+    }
+    os.mkfifo(odd["waits"] / "tokenizer_config.json")
+    os.mkfifo(odd["waits"] / "chat_template.jinja")
+    with (odd["endless"] / "config.json").open("wb") as file:
+        file.truncate(2**40)
+    header = json.dumps({"w": {"dtype": "F32", "shape": [-5], "data_offsets": [20, 0]}}).encode()
+    (odd["backwards"] / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    os.mkdir(os.fsencode(place / "work") + b"/\xff")
+    build_hollow_model(Path(os.fsdecode(os.fsencode(place / "work") + b"/\xff")))
+    found = {one.name: one for one in models_here.find()}
+    assert sorted(found) == ["backwards", "my model 模型 😀", "waits"]
+    assert (found["waits"].chat, found["backwards"].missing) == (False, ("model.safetensors",))
+    assert check_model_folder(odd["my model 模型 😀"]) == odd["my model 模型 😀"]
+    with pytest.raises(Problem) as caught:
+        check_model_folder(odd["endless"])
+    assert caught.value.code == "model_config_broken"
+
+
+def test_a_header_longer_than_safetensors_reads_is_not_read(place: Path) -> None:
+    folder = build_hollow_model(place / "work" / "model")
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write((2**40).to_bytes(8, "little"))
+        file.truncate(2**41)
+    assert models_here.find()[0].missing == ("model.safetensors",)
+    with pytest.raises(Problem, match="header"):
+        check_model_folder(folder)
 
 
 def test_a_hundred_models_are_listed_in_a_third_of_a_second(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,8 @@ def test_stop_strings_cut_where_searching_the_whole_text_cuts(stops: list[str]) 
      ('<think>{"name": "f"}</think>\n\n{"name": "g", "parameters": {}}', '<think>{"name": "f"}</think>', ["g"]),
      ('[TOOL_CALLS][{"name": "f", "arguments": {}}, {"name": "g"}]', "", ["f", "g"]),
      ('<|python_tag|>{"name": "f", "parameters": {}}', "", ["f"]), ('{"answer": 42}', '{"answer": 42}', []),
+     ('f\n{"a": 1}', "", ["f"]), ('a<|action_start|><|plugin|>\n{"name": "f", "parameters": {}}<|action_end|>', "a", ["f"]),
+     ("Hi", "Hi", []), ("see\n{a}\nb", "see\n{a}\nb", []),
      ("x <tool_call>{", "x <tool_call>{", []), ("1 <tool", "1 <tool", [])],
 )  # fmt: skip
 def test_what_is_said_besides_calls_passes_whatever_the_pieces(text: str, said: str, names: list[str]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.trainer import families
-from tests.trainer.families import KNOW_TOOLS, TOOLS, call, learnt, template_of
+from tests.trainer.families import KNOW_TOOLS, TOOLS, call, learnt, say, template_of, trained
 from trainer import template_family
 from trainer.chat_template import IGNORED, ChatTemplate, Sample
 from trainer.problems import Problem
@@ -21,15 +21,6 @@ pytestmark = pytest.mark.slow
 NAMED = template_names()
 # They show the reasoning of the last answer alone.
 DROP_REASONING = ("deepseek-r1", "qwen3")
-
-
-def say(*contents: str, system: str | None = None) -> list[dict[str, Any]]:
-    turns = [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
-    return ([{"role": "system", "content": system}] if system is not None else []) + turns
-
-
-def trained(template: ChatTemplate, messages: list[Any], tools: Any = None) -> list[str]:
-    return [segment.text for segment in template.segments(messages, tools) if segment.trained]
 
 
 def spelt(name: str, text: str) -> str:
@@ -215,6 +206,23 @@ def test_control_tokens_in_calls_results_and_tools_stay_text(name: str) -> None:
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize("name", KNOW_TOOLS)
+def test_a_call_that_spells_what_stands_between_turns_leaves_them_as_they_are(name: str) -> None:
+    template = template_of(name)
+    between_turns = re.findall(r"\W{3,}\w*\W+", template.prompt(say("q", "a", "q")))
+    ids = []
+    for words in ["x", *families.TOKENS[name][2], template.end_token, *between_turns]:
+        messages = [dict(message) for message in CALLING]
+        messages[1]["tool_calls"] = [call("get_weather", city=words, days=2)]
+        ids.append(template.encode(messages, cutoff_len=99_999, tools=TOOLS).input_ids)
+        assert [text.removesuffix(template.end_token).strip() for text in trained(template, messages)][1::2] == [
+            "Blue.",
+            "Rain.",
+        ]
+    control = set(template.tokenizer.all_special_ids)
+    assert len({tuple(token for token in found if token in control) for found in ids}) == 1
+
+
 @pytest.mark.parametrize("name", [name for name in NAMED if name not in KNOW_TOOLS])
 def test_calls_that_a_template_leaves_out_are_refused(name: str) -> None:
     template = template_of(name)
@@ -224,6 +232,13 @@ def test_calls_that_a_template_leaves_out_are_refused(name: str) -> None:
     with pytest.raises(Problem) as caught:
         template.encode_all([say("q", "a")], cutoff_len=99, tools=[TOOLS])
     assert caught.value.code == "tools_unsupported"
+
+
+def test_a_result_that_begins_as_json_escapes_does_cuts_no_end_token() -> None:
+    template = template_of("mistral")
+    results = [{"role": "tool", "content": " [/INST]\t "}] * 2
+    messages = [*CALLING[:2], *results, {"role": "assistant", "content": "z"}, {"role": "tool", "content": "\\n "}]
+    assert trained(template, messages, TOOLS)[1:] == [" z</s>"]
 
 
 def test_tools_differ_between_conversations() -> None:
@@ -269,38 +284,6 @@ def test_the_labelled_tokens_spell_the_answers_whatever_is_said(
 
 
 TEMPLATES: dict[str, ChatTemplate] = {}
-
-
-# ---- templates written by hand ----
-
-ODD = {
-    "generation marks": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content + '<|im_end|>' }}"
-    "{% endgeneration %}{% else %}{{ '<|im_start|>' + m.content + '\\n' }}{% endif %}{% endfor %}",
-    "parts alone": "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% for p in m.content %}"
-    "{% if p.type == 'text' %}{{ p.text | trim }}{% endif %}{% endfor %}{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
-    "the day before each turn": "{% for m in messages %}{{ '<|im_start|>' + m.role + strftime_now(' %d.%m.%Y') + '\\n' + m.content"
-    " + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant' + strftime_now(' %d.%m.%Y') + '\\n' }}"
-    "{% endif %}",
-    "turns counted": "{% for m in messages %}{{ loop.index ~ '. ' + m.role + ': ' + m.content + '<|im_end|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ (messages | length + 1) ~ '. assistant: ' }}{% endif %}",
-    "a forced thought": "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content.split('</think>')[-1] | trim"
-    " + '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}",
-    "the question once more": "{% for m in messages %}{% if m.role == 'user' %}{{ '<|im_start|>' + m.content + '\\n' + m.content"
-    " + '\\n' }}{% elif m.role == 'assistant' %}{{ m.content + '<|im_end|>' }}{% endif %}{% endfor %}",
-}
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_odd_templates_are_taken_apart_as_well(name: str) -> None:
-    template = ChatTemplate(families.tokenizer_of("qwen"), ODD[name], "auto")
-    for seed in range(20):
-        messages = families.conversation(random.Random(seed), with_tools=False)
-        answers = [message["content"] for message in messages if message["role"] == "assistant"]
-        texts = trained(template, messages)
-        assert all(text.endswith("<|im_end|>") for text in texts)
-        assert [text.removesuffix("<|im_end|>").strip() for text in texts] == [answer.strip() for answer in answers]
-        assert learnt(template, messages) == "".join(texts)
 
 
 # ---- texts, previews, processes ----

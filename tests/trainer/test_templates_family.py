@@ -125,6 +125,51 @@ def test_the_guess_is_the_same_in_training_and_chat_and_says_so(tmp_path: Path) 
     assert caught.value.code == "template_missing"
 
 
+OWN: dict[str, tuple[str, Any]] = {
+    "a file": ("chat_template.jinja", "X"),
+    "a processor's file": ("chat_template.json", {"chat_template": "X"}),
+    "in the tokenizer's": ("tokenizer_config.json", {"chat_template": "X"}),
+    "the default of several": ("tokenizer_config.json", {"chat_template": [{"name": "rag", "template": "Y"}, {"name": "default", "template": "X"}]}),
+    "none": ("tokenizer_config.json", {"chat_template": None}),
+    "an empty one": ("tokenizer_config.json", {"chat_template": ""}),
+    "several without a default": ("tokenizer_config.json", {"chat_template": [{"name": "rag", "template": "Y"}]}),
+    "junk": ("tokenizer_config.json", {"chat_template": [3, {"name": []}]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_a_model_brings_a_template_where_its_tokenizer_or_its_processor_keeps_one(tmp_path: Path, case: str) -> None:
+    folder = folder_of(tmp_path / "model", {"model_type": "gemma2"}, families.TOKENS["gemma"][2])
+    name, content = OWN[case]
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    brings = "X" in (folder / name).read_text()
+    assert template_family.own_source(folder) == ("X" if brings else None)
+    assert template_family.source_of(folder, "auto") == ("X" if brings else template_family.source("gemma"))
+    assert [one.code for one in template_family.warnings(folder, "auto")] == ([] if brings else ["template_guessed"])
+    tokenizer = families.tokenizer_of("gemma")
+    tokenizer.chat_template = content["chat_template"] if name == "tokenizer_config.json" and brings else None
+    if isinstance(tokenizer.chat_template, list):
+        tokenizer.chat_template = {one["name"]: one["template"] for one in tokenizer.chat_template}
+    template = ChatTemplate.of(tokenizer, "auto", str(folder))
+    assert (template.origin, template.source == "X") == ("own" if brings else "guessed", brings)
+
+
+def test_the_page_says_before_the_start_what_a_training_would_warn_of(tmp_path: Path) -> None:
+    from app.models import template_notices
+
+    folder = folder_of(tmp_path / "base", {"model_type": "qwen2"}, families.IM)
+    said = {name: template_notices(str(folder), "", name, "zh") for name in ("auto", "qwen", "llama3")}
+    assert [len(found) for found in said.values()] == [1, 0, 1]
+    assert "没有自带对话模板" in said["auto"][0]
+    assert "<|eot_id|>" in said["llama3"][0]
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "chat_template.jinja").write_text("X")
+    assert template_notices(str(folder), str(adapter), "auto", "en") == []
+    for nothing in ("", " ", str(tmp_path / "nowhere"), "org/absent", "\0", "x" * 5000, "~nobody-here/x"):
+        assert template_notices(nothing, "", "auto", "en") == []
+
+
 @pytest.mark.slow
 def test_a_base_model_is_trained_with_its_familys_template_which_the_result_carries(tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "base", chat_template=None)

@@ -13,6 +13,7 @@ from trainer.tool_list import parse_tools
 RAIN = Call("get_weather", {"city": "北京"})
 TIME = Call("get_time")
 AS_JSON = '{"name": "get_weather", "arguments": {"city": "北京"}}'
+_AS_PARAMETERS = AS_JSON.replace("arguments", "parameters")
 CALLS = {
     "hermes": (f"<tool_call>\n{AS_JSON}\n</tool_call>", "", [RAIN]),
     "text before": (f"我来查一下。\n<tool_call>\n{AS_JSON}\n</tool_call>", "我来查一下。", [RAIN]),
@@ -28,12 +29,27 @@ CALLS = {
     "mistral": (f"[TOOL_CALLS][{AS_JSON}]", "", [RAIN]),
     "mistral, its mark skipped": (f" [{AS_JSON}]", "", [RAIN]),
     "mistral, newer": ('好的[TOOL_CALLS]get_weather[ARGS]{"city": "北京"}[TOOL_CALLS]get_time{}', "好的", [RAIN, TIME]),
+    "internlm2": (f"I look.<|action_start|><|plugin|>\n{_AS_PARAMETERS}<|action_end|><|action_start|><|plugin|>\n"
+                  '{"name": "get_time", "parameters": {}}<|action_end|>', "I look.", [RAIN, TIME]),
+    "internlm2, its marks skipped": (f"\n{_AS_PARAMETERS}", "", [RAIN]),
+    "deepseek-r1": ('I look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{"city": "北京"}\n```'
+                    '<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_time\n```json\n{}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+                    "I look.", [RAIN, TIME]),
+    "deepseek, newer": ('<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "北京"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+                        "", [RAIN]),
+    "deepseek-r1, cut off": ('<think>a</think>\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{"city": "北京"}',
+                             "<think>a</think>", [RAIN]),
+    "glm4": ('get_weather\n{"city": "北京"}', "", [RAIN]),
+    "glm4, several": ('\nI look.<|assistant|>get_weather\n{"city": "北京"}<|assistant|>get_time\n{}', "I look.", [RAIN, TIME]),
 }  # fmt: skip
 TEXTS = [
     "", "你好", "{", '{"name": "张三"}', '{"name": "x", "parameters": {}, "more": 1}', "[1, 2]", "[]", '{"parameters": {}}', '"name"',
     '<tool_call>{"name": "x", "arguments": </tool_call>', "<tool_call></tool_call>", '<tool_call>{"name": 1}</tool_call>',
     '<tool_call>{"name": "x", "arguments": [1]}</tool_call>', "[TOOL_CALLS]", "[TOOL_CALLS][1]", "[TOOL_CALLS]x", "<|python_tag|>print(1)",
     f"<think><tool_call>{AS_JSON}</tool_call></think> no", f"The JSON is {AS_JSON}", "[" * 100_000, f"{AS_JSON} {{",
+    'JSON\n{"a": 1}', 'The result is\n{"a": 1}', 'get_weather\n{"city": "北京"} and so on', "get_weather\n{", "get_weather\n[1]",
+    '你好\n{"a": 1}', "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>x\n```json\n{",
+    "<｜tool▁call▁begin｜>x<｜tool▁sep｜>[1]<｜tool▁call▁end｜>", "<|action_start|><|plugin|>\n{}<|action_end|>", "<|action_start|><|interpreter|>\nprint(1)",
 ]  # fmt: skip
 
 
