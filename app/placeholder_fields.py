@@ -61,9 +61,13 @@ class PlaceholderFields:
 
     def wire(self, fields: dict[str, Any]) -> None:
         written, datasets, data_dir = fields["placeholders"], fields["dataset"], fields["dataset_dir"]
-        gr.on([datasets.change, data_dir.change, written.change], self._show,
-              [data_dir, datasets, written, self.names, *self.boxes],
-              [self.group, written, self.names, *self.boxes], trigger_mode="always_last", **QUIET)  # fmt: skip
+        inputs = [data_dir, datasets, written, self.names, *self.boxes]
+        shown = [self.group, written, self.names, *self.boxes]
+        gr.on([datasets.change, data_dir.change, written.change], self._show, inputs, shown,
+              trigger_mode="always_last", **QUIET)  # fmt: skip
+        # The dataset that a page opens with has not changed.
+        opening = gr.Timer(0.2)
+        opening.tick(lambda *values: [*self._show(*values), gr.Timer(active=False)], inputs, [*shown, opening], **QUIET)
         for box in self.boxes:
             box.change(None, [written, self.names, *self.boxes], written, js=WRITE, **QUIET)
 

@@ -66,6 +66,7 @@ class _Kept:
         self._body, self.dropped, self._ended = bytearray(HELLO), 0, False
         self._status = 200
         self._readers, self._changed = 0, asyncio.Event()
+        self._read_at = asyncio.get_running_loop().time()
         self._asked = False
         self.gone = asyncio.Event()
         self.running = asyncio.create_task(self._run())
@@ -91,10 +92,9 @@ class _Kept:
 
     async def _watch(self) -> None:
         """Nobody reads for GRACE_S: the page was closed."""
-        silent = 0.0
-        while silent < GRACE_S:
+        now = asyncio.get_running_loop().time
+        while self._readers or now() < self._read_at + GRACE_S:
             await asyncio.sleep(1)
-            silent = 0.0 if self._readers else silent + 1
         self.gone.set()
 
     async def _receive(self) -> Message:
@@ -137,6 +137,7 @@ class _Kept:
                 await self._wait_beyond(start, leaving, None)
         finally:
             self._readers -= 1
+            self._read_at = asyncio.get_running_loop().time()
             leaving.cancel()
 
     async def _wait_beyond(self, start: int, leaving: "asyncio.Task[None]", timeout_s: float | None) -> None:

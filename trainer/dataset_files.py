@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from trainer import hub_datasets
-from trainer.layouts import COLUMNS, MEDIA, Layout, declared
+from trainer.layouts import COLUMNS, MEDIA, TAGS, Layout, declared
+from trainer.plain_file import read_plain
 from trainer.problems import Problem, quoted
 from trainer.settings import label
+from trainer.text_files import json_words
 
 INFO = "dataset_info.json"
 FORMATS = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 _PACKED = ".gz"
-_MOST_SHOWN, _MOST_FILES = 300, 10_000
+_MOST_SHOWN, _MOST_NAMED, _MOST_FILES = 300, 20, 10_000
 # What makes a folder a model, an adapter or a run; and texts that lie about everywhere.
 _OTHER_FOLDERS = ("config.json", "adapter_config.json", "events.jsonl", "pyproject.toml")
 _OTHER_TEXTS = ("readme.txt", "license.txt", "requirements.txt", "constraints.txt")
@@ -84,10 +86,9 @@ def find_source(data_dir: Path, name: str) -> Source:
         _check_places(data_dir, source)
         return source
     if _HUB_ID.fullmatch(name):
-        return Source(name, hub_datasets.files(name, hub_datasets.Wanted(name)))
-    found = list_datasets(data_dir)
-    shown = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
-    raise Problem("dataset_unknown", label=label("dataset"), name=quoted(name), path=str(data_dir), found=shown or "–")
+        return Source(name, hub_datasets.files(name, hub_datasets.Wanted(name, name)))
+    found = _listed(list_datasets(data_dir)) or "–"
+    raise Problem("dataset_unknown", label=label("dataset"), name=quoted(name), path=str(data_dir), found=found)
 
 
 def _check_places(data_dir: Path, source: Source) -> None:
@@ -104,6 +105,8 @@ def _is_outside(data_dir: Path, path: Path) -> bool:
         return not path.resolve().is_relative_to(data_dir.resolve())
     except ValueError:  # a null byte, half of a surrogate pair: no file is called so
         return True
+    except RuntimeError:  # links in a circle, which lead nowhere: there is no such file
+        return False
 
 
 def _shown(path: Path) -> str:
@@ -117,21 +120,31 @@ def _info(data_dir: Path) -> dict[str, Any] | None:
     """The entries of dataset_info.json; None when there is none, or one that `datasets` wrote for a single dataset."""
     if not _is_folder(data_dir):
         raise Problem("data_dir_missing", label=label("dataset_dir"), path=str(data_dir)[:_MOST_SHOWN])
-    if not (data_dir / INFO).resolve().is_relative_to(data_dir.resolve()):
+    if _is_outside(data_dir, data_dir / INFO):
         raise Problem("dataset_outside", name=INFO, path=str((data_dir / INFO).resolve()))
     if _saved_files(data_dir):
         return None
     try:
-        info = json.loads((data_dir / INFO).read_text(encoding="utf-8-sig"))
+        info = json.loads(read_plain(data_dir / INFO).removeprefix("\ufeff"))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _info_broken(data_dir, error.strerror) from None
     except json.JSONDecodeError as error:
-        where = {"en": f"line {error.lineno}: {error.msg}", "zh": f"第 {error.lineno} 行：{error.msg}"}
+        said = json_words(error.msg)
+        where = {"en": f"line {error.lineno}: {said['en']}", "zh": f"第 {error.lineno} 行：{said['zh']}"}
         raise _info_broken(data_dir, where) from None
-    except (ValueError, RecursionError) as error:
-        raise _info_broken(data_dir, str(error)) from None
+    except UnicodeDecodeError as error:
+        byte = error.start + 1
+        where = {
+            "en": f"its byte {byte} is not UTF-8; save it as UTF-8",
+            "zh": f"第 {byte} 字节不是 UTF-8，请另存为 UTF-8",
+        }
+        raise _info_broken(data_dir, where) from None
+    except RecursionError:
+        raise _info_broken(data_dir, {"en": "it is nested too deeply", "zh": "嵌套过深"}) from None
+    except ValueError as error:  # a number of thousands of digits
+        raise _info_broken(data_dir, json_words(str(error))) from None
     if not isinstance(info, dict):
         kind = {"en": f"it holds {kind_of(info)}, not an object", "zh": f"内容是 {kind_of(info)}，不是对象"}
         raise _info_broken(data_dir, kind)
@@ -202,6 +215,10 @@ class _Entry:
         for key, value in (("columns", columns), ("tags", tags)):
             if not isinstance(value, dict) or not all(isinstance(item, str | None) for item in value.values()):
                 raise self._broken(f"{key} must map names to names", f"{key} 须为名称到名称的对象")
+        for key in tags:
+            if key not in TAGS:
+                raise self._broken(f"tags has {quoted(key)}; known are {', '.join(TAGS)}",
+                                   f"tags 里有 {quoted(key)}；可用的是 {', '.join(TAGS)}")  # fmt: skip
         for key in columns:
             if key in MEDIA and columns[key]:
                 raise _unsupported(self._name, f"the column `{key}`", f"列 `{key}`", _TEXT_REMEDY)
@@ -319,11 +336,18 @@ def _saved_files(folder: Path, split: str = "train") -> tuple[Path, ...]:
 
 
 def row_problem(name: str, number: int, row: Any, en: str, zh: str, code: str = "dataset_row") -> Problem:
-    columns = ", ".join(map(str, row)) if isinstance(row, dict) and row else "–"
+    columns = _listed(list(row)) if isinstance(row, dict) and row else "–"
     return Problem(code, name=name, row=number, detail={"en": en, "zh": zh}, columns=columns)
+
+
+def _listed(names: list[Any]) -> str:
+    """The first of `names`, each as far as a sentence has room for it."""
+    shown = [quoted(str(name))[1:-1] for name in names[:_MOST_NAMED]]
+    return ", ".join(shown) + (", …" if len(names) > _MOST_NAMED else "")
 
 
 def kind_of(value: Any) -> str:
     """The JSON type of `value`, as a sentence names it in either language."""
-    names = {dict: "`object`", list: "`list`", str: "`string`", bool: "`boolean`", int: "`number`", float: "`number`"}
+    names = {dict: "`object`", list: "`list`", str: "`string`", bool: "`boolean`", int: "`number`", float: "`number`",
+             bytes: "`binary`"}  # fmt: skip
     return names.get(type(value), "`null`")

@@ -3,12 +3,15 @@
 Light: no torch; `datasets` is imported when a cached repository is looked into. It runs no code of a repository's.
 """
 
+import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.problems import Problem
+
+log = logging.getLogger("trainer")
 
 
 @dataclass(frozen=True)
@@ -44,21 +47,37 @@ def are_here(wanted: Wanted) -> bool:
     return bool(_repositories(wanted) or _prepared(wanted))
 
 
+def cached() -> list[str]:
+    """The ids of the datasets that the hubs' caches hold, sorted."""
+    cache = _hugging_face_cache()
+    found = {path.name.removeprefix("datasets--").replace("--", "/", 1)
+             for path in cache.glob("datasets--*") if _snapshot(path, None)}  # fmt: skip
+    for place in _modelscope_caches():
+        found |= {"/".join(path.relative_to(place).parts) for path in place.glob("*/*") if path.is_dir()}
+    return sorted(filter(_is_id, found))
+
+
+def _hugging_face_cache() -> Path:
+    return Path(os.environ.get("HF_HUB_CACHE") or _folder("HF_HOME", "~/.cache/huggingface") / "hub")
+
+
+def _modelscope_caches() -> list[Path]:
+    cache = _folder("MODELSCOPE_CACHE", "~/.cache/modelscope")
+    return [cache / "datasets", cache / "hub" / "datasets"]
+
+
 def _folder(variable: str, default: str) -> Path:
     return Path(os.environ.get(variable) or os.path.expanduser(default))
 
 
 def _repositories(wanted: Wanted) -> list[Path]:
     """Folders that hold a copy of the repository, Hugging Face's first."""
-    home = _folder("HF_HOME", "~/.cache/huggingface")
     found = []
     if wanted.hugging_face and _is_id(wanted.hugging_face):
-        cached = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-        found.append(_snapshot(cached / f"datasets--{wanted.hugging_face.replace('/', '--')}", wanted.revision))
+        name = f"datasets--{wanted.hugging_face.replace('/', '--')}"
+        found.append(_snapshot(_hugging_face_cache() / name, wanted.revision))
     if wanted.modelscope and _is_id(wanted.modelscope):
-        cache = _folder("MODELSCOPE_CACHE", "~/.cache/modelscope")
-        places = [cache / "datasets", cache / "hub" / "datasets"]
-        found += [place / wanted.modelscope for place in places]
+        found += [place / wanted.modelscope for place in _modelscope_caches()]
     return [path for path in found if path and path.is_dir()]
 
 
@@ -90,8 +109,7 @@ def _of_repository(name: str, wanted: Wanted, repository: Path) -> tuple[Path, .
     try:
         builder = datasets.load_dataset_builder(str(repository), wanted.subset, data_dir=wanted.folder)
     except Exception as error:  # whatever it makes of a folder that it cannot take for a dataset
-        found = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise _no_split(name, wanted, found) from error
+        raise _no_split(name, wanted, _subsets(repository) or _first_line(error)) from error
     splits = builder.config.data_files or {}
     if wanted.split not in splits:
         raise _no_split(name, wanted, ", ".join(map(str, splits)) or "–")
@@ -101,6 +119,21 @@ def _of_repository(name: str, wanted: Wanted, repository: Path) -> tuple[Path, .
         if not path.resolve().is_relative_to(inside):
             raise Problem("dataset_outside", name=name, path=str(path))
     return paths
+
+
+def _subsets(repository: Path) -> str:
+    """Those of `repository`, one of which must be named where there are several; "" where that cannot be told."""
+    import datasets
+
+    try:
+        return ", ".join(f"subset {subset}" for subset in datasets.get_dataset_config_names(str(repository)))
+    except Exception as error:  # the same as before
+        log.info("no subsets in %s: %s", repository, error)
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__
 
 
 def _no_split(name: str, wanted: Wanted, found: str) -> Problem:

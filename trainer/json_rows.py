@@ -32,6 +32,7 @@ _CHUNK = 2**20
 # Errors nearer to the end of what has been read may be the end's.
 _MARGIN = 64
 _TOO_DEEP = {"en": "nested too deeply", "zh": "嵌套过深"}
+_ZEROS = {"en": "it is nothing but zero bytes, as a crash leaves them", "zh": "全是零字节，多因写入中断"}
 _CUT = {"en": "the file ends in the middle of a row", "zh": "文件在一行中间就结束了"}
 
 
@@ -131,7 +132,7 @@ def _row(decoder: Decoder, line: bytes, number: int) -> Any:
     try:
         value, end = decoder.value(text)
     except json.JSONDecodeError as error:
-        return broken(json_words(error.msg))
+        return broken(json_words(error.msg) if text.strip("\0") else _ZEROS)
     except RecursionError:
         return broken(_TOO_DEEP)
     except ValueError as error:  # a number of thousands of digits

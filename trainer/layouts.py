@@ -12,6 +12,7 @@ Kind = Literal["conversation", "text", "preference", "kto"]
 Formatting = Literal["alpaca", "messages", "prompt", "text"]
 
 ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
+TAGS = ("role_tag", "content_tag", "user_tag", "assistant_tag", "system_tag", "observation_tag", "function_tag")
 COLUMNS = ("prompt", "query", "response", "history", "messages", "system", "tools", "chosen", "rejected", "kto_tag")
 MEDIA = ("images", "videos", "audios")
 _SHAREGPT = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
@@ -27,6 +28,7 @@ _KNOWN_ROLES = {
     "assistant": "assistant", "chatgpt": "assistant", "model": "assistant", "observation": "tool", "tool": "tool",
     "function": "tool", "function_response": "tool", "function_call": CALL, "tool_call": CALL,
 }  # fmt: skip
+# Later rows may have them where the first has not.
 _OPTIONAL = {"system": "system", "history": "history", "tools": "tools"}
 
 
@@ -83,13 +85,13 @@ def recognised(row: Any) -> Layout | None:
     for column in ("messages", "conversations", "conversation"):
         whole = kind == "preference" and isinstance(row["chosen"], list)  # both answers with what was said before
         if column in keys and not whole and (tags := _tags(row[column])) is not None:
-            return Layout("messages", kind, {**_there(keys, "system", "tools"), "messages": column, **extra}, *tags)
+            return Layout("messages", kind, {"system": "system", "tools": "tools", "messages": column, **extra}, *tags)
     if {"instruction", "output"} <= keys and kind != "preference":
         return Layout("alpaca", kind, {**ALPACA, **_OPTIONAL, **extra})
     prompt = next((key for key in ("prompt", "instruction", "question") if key in keys), None)
     if kind == "preference":
-        own = {**_there(keys, *_OPTIONAL), **({"prompt": prompt} if prompt else {}), **extra}
-        own |= {"query": "input"} if "input" in keys else {}
+        own = {**_OPTIONAL, **({"prompt": prompt} if prompt else {}), **extra}
+        own |= {"query": "input"} if "input" in keys or prompt == "instruction" else {}
         return Layout("prompt", kind, own, *(_tags(row["chosen"]) or ("role", "content")))
     for answer in ("completion", "response"):
         if {"prompt", answer} <= keys:
@@ -98,10 +100,6 @@ def recognised(row: Any) -> Layout | None:
     if "text" in keys:
         return Layout("text", "text", {"text": "text"})
     return None
-
-
-def _there(keys: set[str], *columns: str) -> dict[str, str]:
-    return {column: column for column in columns if column in keys}
 
 
 def _kind(row: Mapping[str, Any], keys: set[str]) -> tuple[Kind, dict[str, str]]:

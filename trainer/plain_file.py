@@ -18,10 +18,10 @@ def open_plain(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def read_plain(path: Path) -> str:
+def read_plain(path: Path, most_bytes: int = MOST_BYTES) -> str:
     """The UTF-8 text of a small file. Raises OSError, and ValueError when it is no text."""
     with open_plain(path) as file:
-        data = file.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return data.decode("utf-8")

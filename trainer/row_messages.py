@@ -86,10 +86,8 @@ def _before(row: dict[str, Any], layout: Layout) -> list[Message]:
 
 def _answer(value: Any, column: str, layout: Layout) -> list[Message]:
     """A text, a message, or a list of messages."""
-    if isinstance(value, dict):
-        value = [value]
-    if isinstance(value, list) and layout.formatting != "alpaca":
-        return list(_turns(value, column, layout))
+    if isinstance(value, dict | list) and layout.formatting != "alpaca":
+        return list(_turns([value] if isinstance(value, dict) else value, column, layout))
     return [{"role": "assistant", "content": checked_text(value, f"`{column}`")}]
 
 
@@ -132,7 +130,7 @@ def _listed(value: Any) -> Any:
 def checked_text(value: Any, where: str) -> str:
     """`value`, which is text that a tokenizer takes. Raises BadRow."""
     if not isinstance(value, str):
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, float) and math.isnan(value):
             raise BadRow(f"{where} is `{value}`, an empty cell of a table, not text; write text or leave the row out",
                          f"{where} 是 `{value}`（表格的空单元格），不是文字")  # fmt: skip
         raise BadRow(

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from trainer.json_rows import Item
+from trainer.plain_file import open_plain
 from trainer.text_files import (
     MOST_ROW_BYTES,
     Content,
     Fault,
     FileFault,
     Words,
+    check_kind,
     check_text,
     decoded,
     encoding_fault,
@@ -26,10 +28,14 @@ from trainer.text_files import (
 )
 
 _BATCH = 256
+_MAGIC = {"parquet": b"PAR1", "arrow": b"ARROW1"}
 _CSV_WORDS = {
     "unexpected end of data": ("a quotation mark is opened and never closed", "有引号没有闭合"),
     "',' expected after '\"'": ('something stands behind a closing quotation mark; write " inside quotes twice',
                                 '结束引号之后还有内容；引号内的 " 须写两次'),
+    "new-line character seen in unquoted field": (
+        "its lines end with CR alone; save it with LF or CRLF at the ends of lines",
+        "行尾只有回车符（CR）；请另存为以 LF 或 CRLF 换行的文件"),
     "field larger than field limit": ("a quotation mark is opened and never closed, or a cell is longer than 8 MB",
                                       "有引号没有闭合，或有单元格超过 8 MB"),
 }  # fmt: skip
@@ -52,6 +58,7 @@ def delimited_rows(path: Path, offset: int = 0, line: int = 0, skim: bool = Fals
     """The rows of a table with a head, by its columns; cells are text. Raises FileFault.
 
     The delimiter is the one that cuts the head into most columns: comma, tab, or the semicolon of some spreadsheets.
+    A column without a name is called as pandas does, `Unnamed: 0` for the first.
     """
     check_text(path)
     csv.field_size_limit(MOST_ROW_BYTES)
@@ -69,9 +76,9 @@ class _Table:
         for delimiter in ("\t", ",", ";") if ".tsv" in path.name.lower() else (",", "\t", ";"):
             with Content(path) as file:
                 source = _Decoded(path, file, 0, 0)
-                head = next(_parsed(source, delimiter, strict=False), [])  # of another delimiter it may be no table
+                head = _head(source, delimiter)
             if len(head) > len(self.columns):
-                self.columns, self.delimiter = [cell.strip() for cell in head], delimiter
+                self.columns, self.delimiter = head, delimiter
                 self.begin, self.first_line = source.offset, source.number
         for column in self.columns:
             if self.columns.count(column) > 1:
@@ -80,7 +87,7 @@ class _Table:
 
     def rows(self, file: Content, offset: int, line: int) -> Iterator[Item]:
         source = _Decoded(self._path, file, offset, line)
-        for cells in _parsed(source, self.delimiter):
+        for cells in _parsed(source, self.delimiter) if self.columns else ():
             if any(cells):  # a blank line, or the row of commas that spreadsheets leave
                 yield self._row(cells), source.offset, source.number
 
@@ -92,6 +99,17 @@ class _Table:
                           "zh": f"有 {found} 个单元格，而表头有 {wanted} 列；含逗号或换行的单元格要加引号"},
                          self.delimiter.join(cells)[:400])  # fmt: skip
         return dict(zip(self.columns, cells, strict=True))
+
+
+def _head(source: "_Decoded", delimiter: str) -> list[str]:
+    """The names of the columns, which stand on the first line that is not blank; a spreadsheet's `sep=;` is none."""
+    for cells in _parsed(source, delimiter, strict=False):  # of another delimiter it may be no table
+        names = [cell.strip() for cell in cells]
+        if any(name.strip(",;\t") for name in names) and not re.fullmatch(
+            r"sep=[,;\t]?", delimiter.join(cells).strip(" \r\n")
+        ):
+            return [name or f"Unnamed: {number}" for number, name in enumerate(names)]
+    return []
 
 
 class _Decoded:
@@ -139,7 +157,7 @@ def parquet_rows(path: Path, offset: int = 0, line: int = 0, skim: bool = False)
     import pyarrow.parquet as pq
 
     # Buffered beforehand, a row group would be read as a whole: half a gigabyte where a file is one group.
-    with _arrow_told("parquet"), pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+    with _arrow_told("parquet", path), pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
         group = row = 0
         while group < file.num_row_groups and row + file.metadata.row_group(group).num_rows <= offset:
             row += file.metadata.row_group(group).num_rows
@@ -155,7 +173,7 @@ def arrow_rows(path: Path, offset: int = 0, line: int = 0, skim: bool = False) -
     """The same of an arrow file, of either layout: as `datasets` writes them, or with a footer."""
     import pyarrow as pa
 
-    with _arrow_told("arrow"), pa.OSFile(str(path)) as file:
+    with _arrow_told("arrow", path), pa.OSFile(str(path)) as file:
         row = 0
         for batch in _batches(file):
             if skim:
@@ -172,7 +190,7 @@ def row_count(path: Path) -> int | None:
         return None
     import pyarrow.parquet as pq
 
-    with _arrow_told("parquet"), pq.ParquetFile(path) as file:
+    with _arrow_told("parquet", path), pq.ParquetFile(path) as file:
         return int(file.metadata.num_rows)
 
 
@@ -198,16 +216,21 @@ def _cells(batch: Any, row: int, first: int) -> Iterator[Item]:
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON has it: dates, bytes and decimals as text."""
+    """`value` as JSON has it: dates, decimals and bytes that are text as text; other bytes stay."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 @contextmanager
-def _arrow_told(kind: str) -> Iterator[None]:
+def _arrow_told(kind: str, path: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:
@@ -215,6 +238,8 @@ def _arrow_told(kind: str) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
+        with open_plain(path) as file:
+            check_kind(file.read(512), _MAGIC[kind])
         said = re.sub(r"\s+", " ", str(error))[:120].rstrip(". ")
         raise FileFault("dataset_file_broken", detail={"en": f"it is no complete {kind} file ({said})",
                                                        "zh": f"不是完整的 {kind} 文件（{said}）"}) from None  # fmt: skip

@@ -156,11 +156,13 @@ def check_text(path: Path) -> bytes:
     """
     with Content(path) as file:
         sample = file.read(SAMPLE_BYTES)
-    _check_kind(sample)
+    check_kind(sample, markup=".txt" in path.name.lower())
     wide = _wide_encoding(sample)
     error = _first_error(sample)
     if not wide and not error:
         return sample
+    if not wide and _is_binary(sample):
+        raise _other_file(*_BINARY)
     at = error.start if error else sample.index(0)
     if wide or not _some_lines_are_text(sample):
         raise encoding_fault(path, at + 1, wide or _narrow_encoding(sample))
@@ -185,16 +187,44 @@ _KINDS: dict[bytes, tuple[str, str, str, str]] = {
     b"PAR1": ("a parquet file", "Give it the ending .parquet.", " parquet 文件", "请把扩展名改为 .parquet。"),
     b"ARROW1": ("an arrow file", "Give it the ending .arrow.", " arrow 文件", "请把扩展名改为 .arrow。"),
     b"%PDF": ("a PDF", "Save its text as txt.", " PDF 文件", "请把文字另存为 txt。"),
+    b"SQLite format 3\0": ("an SQLite database", "Save its table as CSV.", " SQLite 数据库", "请把其中的表另存为 CSV。"),
+    PACKED: ("a gz file inside a gz file", "Unpack it once.", "套了两层的 gz 文件", "请先解压一层。"),
+    b"version https://git-lfs.": ("a Git LFS pointer, not the file itself", "Run git lfs pull, or copy the file itself.",
+                                  " Git LFS 指针，不是文件本身", "请运行 git lfs pull，或复制文件本身。"),
 }  # fmt: skip
+_KINDS |= dict.fromkeys((b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"), (
+    "a packed file", "Unpack it; of packed files, gz is read.", "压缩文件", "请先解压；压缩文件只支持 gz。"))  # fmt: skip
+_KINDS |= dict.fromkeys((b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), (
+    "an image", "Only text is trained on: choose another file.", "图片", "只支持文字：请换一个文件。"))  # fmt: skip
+_TAR = ("a tar archive", "Unpack it.", " tar 归档文件", "请先解压。")
+_WEB_PAGE = ("a web page (HTML)", "Copy the file itself: this is what a website showed in its place.",
+             "网页（HTML）", "请复制文件本身：这是网站显示的页面。")  # fmt: skip
+_BINARY = ("no text", "Use json, jsonl, csv, tsv, parquet, arrow or txt files.", "二进制文件，不是文字",
+           "请使用 json、jsonl、csv、tsv、parquet、arrow 或 txt 文件。")  # fmt: skip
+_CONTROL = bytes(code for code in range(32) if chr(code) not in "\t\n\r\f\x1b")
 
 
-def _check_kind(sample: bytes) -> None:
+def check_kind(sample: bytes, own: bytes = b"", markup: bool = False) -> None:
+    """Raises FileFault when a file that begins with `sample` is of another kind. `own`: what those begin with that are
+    not; `markup`: HTML may stand in it."""
     if sample and not sample.strip(b"\0"):  # as a crash leaves files behind
         raise FileFault("dataset_file_broken", detail={"en": "it holds nothing but zero bytes", "zh": "内容全是零字节"})
-    for magic, (kind, remedy, kind_zh, remedy_zh) in _KINDS.items():
-        if sample.startswith(magic):
-            raise FileFault("dataset_other_file", kind={"en": kind, "zh": kind_zh},
-                            remedy={"en": remedy, "zh": remedy_zh})  # fmt: skip
+    found = next((words for magic, words in _KINDS.items() if magic != own and sample.startswith(magic)), None)
+    if sample[257:262] == b"ustar":
+        found = _TAR
+    if not markup and sample.removeprefix(BOM).lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+        found = _WEB_PAGE
+    if found:
+        raise _other_file(*found)
+
+
+def _other_file(kind: str, remedy: str, kind_zh: str, remedy_zh: str) -> FileFault:
+    return FileFault("dataset_other_file", kind={"en": kind, "zh": kind_zh}, remedy={"en": remedy, "zh": remedy_zh})
+
+
+def _is_binary(sample: bytes) -> bool:
+    """Whether more of it are control characters than any text has, in whatever encoding of single bytes."""
+    return 20 * (len(sample) - len(sample.translate(None, _CONTROL))) > len(sample)
 
 
 def _wide_encoding(sample: bytes) -> str:
@@ -203,9 +233,11 @@ def _wide_encoding(sample: bytes) -> str:
         return "UTF-32"
     if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"
-    if len(sample) < 8 or sample.count(0) * 5 < len(sample):
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    # Zeros of other files stand at even and odd places alike.
+    if len(sample) < 8 or 5 * (even + odd) < len(sample) or max(even, odd) < 4 * min(even, odd):
         return ""
-    return "UTF-16LE" if sample[1::2].count(0) > sample[::2].count(0) else "UTF-16BE"
+    return "UTF-16LE" if odd > even else "UTF-16BE"
 
 
 def _first_error(sample: bytes) -> UnicodeDecodeError | None:
@@ -229,14 +261,18 @@ def _some_lines_are_text(sample: bytes) -> bool:
 
 
 def _narrow_encoding(sample: bytes) -> str:
-    """GB18030 or Big5 where they make Chinese of it; "" for what nobody can tell."""
-    for encoding in ("gb18030", "big5"):
+    """GB18030 or Big5 where they make Chinese of it, Shift_JIS or EUC-JP where kana; "" for what nobody can tell."""
+    for encoding in ("shift_jis", "euc-jp", "gb18030", "big5"):
         try:
             text = codecs.getincrementaldecoder(encoding)().decode(sample)
         except UnicodeDecodeError:
             continue
         letters = [letter for letter in text if not letter.isascii()]
-        if sum("\u4e00" <= letter <= "\u9fff" or "\u3000" <= letter <= "\u30ff" or "\uff00" <= letter <= "\uffef"
+        kana = sum("\u3041" <= letter <= "\u30fa" for letter in letters)
+        if "j" in encoding:
+            if kana > 0.3 * len(letters):
+                return encoding.upper()
+        elif sum("\u4e00" <= letter <= "\u9fff" or "\u3000" <= letter <= "\u30ff" or "\uff00" <= letter <= "\uffef"
                for letter in letters) > 0.7 * len(letters):  # fmt: skip
             return encoding.upper()
     return ""

@@ -133,6 +133,24 @@ def test_a_page_that_leaves_or_is_gone_ends_its_stream(monkeypatch: pytest.Monke
     run(gone)
 
 
+def test_a_stream_that_is_asked_for_briefly_again_and_again_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the moments fall at which the server looks who reads."""
+    monkeypatch.setattr(streams, "GRACE_S", 1.5)
+
+    async def body(source: Source, app: Streams) -> None:
+        start = 0
+        for _ in range(8):
+            source.say(b"news")
+            asked = Reader(app, f"stream=s&from={start}&poll=1")
+            await asyncio.wait_for(asked.task, 3)
+            assert asked.status == 200
+            start += len(asked.body)
+            await asyncio.sleep(0.4)
+        assert not source.left.is_set()
+
+    run(body)
+
+
 def test_what_is_unknown_or_no_longer_kept_is_404(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "MOST_BYTES", 100)
 

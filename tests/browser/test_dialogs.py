@@ -38,7 +38,7 @@ def test_the_preview_is_a_dialog_that_holds_the_focus_and_closes_on_escape(
     walker.wait(lambda: "重新检查" in walker.text("preview_steer"), "the end of the check")
     for _ in range(12):
         keyboard.press("Tab")
-        assert inside(walker), "Tab stays in the dialog"
+        walker.wait(lambda: inside(walker), "Tab to stay in the dialog", 5, lambda: focused(walker))
     keyboard.press("Shift+Tab")
     assert inside(walker)
 
@@ -54,6 +54,25 @@ def test_the_preview_is_a_dialog_that_holds_the_focus_and_closes_on_escape(
     opened()
     walker.page.mouse.click(5, 300)
     dialog.wait_for(state="detached")
+    assert walker.errors == []
+
+
+def test_one_request_that_fails_does_not_take_the_dialog_away(
+    serve: Callable[..., Server], walk: Callable[..., Walker]
+) -> None:
+    walker = walk(serve().address, "zh").open()
+    walker.click("预览数据集")
+    walker.wait_text("preview_steer", "重新检查")
+    failed: list[str] = []
+
+    def fail(route: Any) -> None:
+        failed.append(route.request.url)
+        route.abort("connectionreset")
+
+    walker.page.route("**/gradio_api/run/predict", fail, times=2)
+    walker.wait(lambda: len(failed) == 2, "two requests to fail", 10)
+    walker.page.wait_for_timeout(4000)  # Gradio would have loaded the page again two seconds after the first
+    assert walker.page.locator("#preview").is_visible()
     assert walker.errors == []
 
 

@@ -59,6 +59,7 @@ def put(walker: Walker, text: Text, name: str, rows: list[Any]) -> None:
     walker.wait_text("upload_result", text("check.duplicates"), 40)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("language", ["zh"])
 def test_a_dataset_is_added_looked_at_and_filled_in(
     language: Language, serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, data: Path
@@ -144,6 +145,16 @@ def test_a_dataset_is_added_looked_at_and_filled_in(
     walker.wait(lambda: walker.field("placeholder_1").input_value() == "小微（我）", "what was filled in", 10)
     assert walker.errors == []
     assert walker.foreign == []
+
+
+def test_a_page_that_opens_with_placeholders_asks_for_them(
+    serve: Callable[..., Server], walk: Callable[..., Walker], data: Path
+) -> None:
+    (data / "old.json").write_text(json.dumps([{"instruction": "a", "output": "{{name}}"}]))
+    walker = walk(serve("--data-dir", str(data)).address, "zh").open()
+    walker.wait(lambda: walker.page.locator("#placeholder_0").is_visible(), "the field")
+    assert "{{name}}" in walker.text("placeholder_fields")
+    assert walker.errors == []
 
 
 @pytest.mark.thorough

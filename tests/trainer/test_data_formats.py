@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from trainer import hub_datasets
 from trainer.dataset_files import find_source, list_datasets
 from trainer.problems import LANGUAGES, Problem
 from trainer.records import BadRow, Record, check_stage, count_rows, iterate, preview, read_dataset
@@ -459,3 +460,19 @@ def test_a_large_file_is_read_in_bounded_memory(tmp_path: Path, name: str) -> No
         [sys.executable, "-c", GROWTH, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 30_000
+
+
+def test_the_ids_of_what_the_hubs_gave_are_offered_and_read_by_either_hub(hub: Path) -> None:
+    assert hub_datasets.cached() == ["org/more", "org/talks"]
+    assert hub_datasets.are_here(hub_datasets.Wanted("org/more", "org/more"))
+
+
+@pytest.mark.slow
+def test_of_a_repository_of_several_subsets_it_is_told_which_there_are(hub: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "ms" / "datasets" / "org" / "more"
+    for subset in ("zh", "en"):
+        write(repository, f"{subset}/train.jsonl", json.dumps(ROWS[0]).encode())
+    (repository / "train.jsonl").unlink()
+    configs = "\n".join(f"- config_name: {name}\n  data_files: {name}/train.jsonl" for name in ("zh", "en"))
+    write(repository, "README.md", f"---\nconfigs:\n{configs}\n---\n".encode())
+    assert "It has: subset zh, subset en." in refused(hub, "more").sentence("en")
