@@ -1,6 +1,9 @@
 """The address at which the machines of a run meet, tried before anything starts. Light: no torch."""
 
+import ipaddress
 import socket
+
+import psutil
 
 from trainer.launch import Launch
 from trainer.problems import Problem, quoted
@@ -32,6 +35,27 @@ def check(launch: Launch) -> None:
                 server.accept()[0].close()
         except OSError as error:
             raise Problem("address_elsewhere", address=quoted(f"{host}:{port}"), detail=_words(error)) from None
+
+
+def interface(launch: Launch) -> str | None:
+    """The name of the network interface through which this machine and the first one see each other; None where the
+    address is this machine's alone, or nowhere.
+
+    Without it gloo takes the address that the machine's own name leads to, often one of the loopback.
+    """
+    try:
+        family, kind, _, _, there = socket.getaddrinfo(launch.master_addr, launch.master_port, type=socket.SOCK_DGRAM)[
+            0
+        ]
+        with socket.socket(family, kind) as probe:
+            probe.connect(there)  # a datagram's: nothing is sent
+            here = probe.getsockname()[0]
+    except OSError:
+        return None
+    if ipaddress.ip_address(here).is_loopback:
+        return None
+    found = psutil.net_if_addrs().items()
+    return next((name for name, addresses in found if any(one.address == here for one in addresses)), None)
 
 
 def _words(error: Exception) -> str:

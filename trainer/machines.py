@@ -1,7 +1,10 @@
 """The machines of a run: how they find each other, and how one learns that another has failed or fallen silent."""
 
+import contextlib
 import json
 import logging
+import math
+import os
 import socket
 import threading
 import time
@@ -9,8 +12,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import psutil
 from torch.distributed import DistError, TCPStore
 
+from trainer import run_folder
 from trainer.events import EventLog
 from trainer.launch import Launch
 from trainer.peers import ENDED_KEY, of_attempt, say_ended
@@ -19,9 +24,11 @@ from trainer.problems import Problem
 log = logging.getLogger("trainer")
 
 LOOK_S, BEAT_S = 0.5, 2.0
-# So long may a machine be without a sign of life: longer than a short break of the network.
-SILENCE_S = 60.0
 CONNECT_TIMEOUT = timedelta(seconds=20)
+# How long the word on the end may take to be written, when the folder may be beyond the same cut.
+TELL_S = 10.0
+# How long processes may take to end once one has said that the run has ended: one that hangs cannot.
+END_S = 10.0
 
 
 class Machines:
@@ -33,6 +40,11 @@ class Machines:
         self._attempt = 0
         self._store: TCPStore | None = None
         self._watched = False
+        self._owner = run_folder.read_identity(events.path.parent)
+        # Of the first machine, heard by another one: when it has answered last, and that it has hung up.
+        self._answered, self._gone = 0.0, threading.Event()
+        # Since when it is known that the attempt has ended.
+        self._ended = math.inf
 
     def meet(self, attempt: int) -> None:
         """Returns when all machines have come to `attempt`, telling meanwhile who is waited for. Raises Problem when
@@ -51,6 +63,7 @@ class Machines:
                 time.sleep(LOOK_S)
         if not self._watched:
             self._watched = True
+            self._owner = run_folder.read_identity(self._events.path.parent)
             threading.Thread(target=self._watch, daemon=True, name="machines").start()
 
     def end(self, code: str, values: dict[str, Any]) -> None:
@@ -69,6 +82,13 @@ class Machines:
         except DistError:
             return {"code": "first_machine_lost", "address": self._address}
         return told
+
+    def finish(self, code: str, **values: Any) -> None:
+        """The finished event, where the folder is this launch's: a shared one may not be the first machine's yet, and
+        it is another launch's when the run was started again while this machine was away."""
+        owner = run_folder.read_identity(self._events.path.parent)
+        if owner == self._owner and (owner or self._watched):
+            self._events.finish_once("failed", code=code, **values)
 
     def _here(self, began: float) -> int:
         """How many machines have come; 0 while the first one cannot be reached."""
@@ -123,26 +143,56 @@ class Machines:
 
     def _watch(self) -> None:
         """Gives signs of life; on the first machine, ends the run when another one gives none."""
-        launch = self._launch
-        store = TCPStore(launch.master_addr, launch.master_port, is_master=False, timeout=CONNECT_TIMEOUT,
-                         wait_for_workers=False)  # fmt: skip
-        silence = Silence(range(1, launch.nodes) if launch.node_rank == 0 else (), time.monotonic)
+        launch, limit = self._launch, self._launch.heartbeat_timeout_s
+        silence = Silence(range(1, launch.nodes) if launch.node_rank == 0 else (), limit, time.monotonic)
+        if launch.node_rank:
+            self._answered = time.monotonic()
+            threading.Thread(target=self._listen, daemon=True, name="first machine").start()
         try:
+            store = TCPStore(launch.master_addr, launch.master_port, is_master=False, timeout=CONNECT_TIMEOUT,
+                             wait_for_workers=False)  # fmt: skip
             while True:
                 store.add(f"beat/{launch.node_rank}", 1)
+                self._answered = time.monotonic()
                 if (silent := silence.broken(lambda rank: store.add(f"beat/{rank}", 0))) is not None:
-                    say_ended(of_attempt(store, self._attempt), "machine_silent",
-                              {"machine": silent + 1, "seconds": round(SILENCE_S)})  # fmt: skip
-                time.sleep(BEAT_S)
-        except DistError:  # the first machine is gone: this one's processes notice it themselves
-            return
+                    silent_one = {"machine": silent + 1, "seconds": limit}
+                    say_ended(of_attempt(store, self._attempt), "machine_silent", silent_one)
+                self._end_what_hangs(store)
+                time.sleep(min(BEAT_S, limit / 5))
+        except DistError:  # the first machine is gone: this one's processes notice it themselves, unless they hang
+            self._gone.set()
+            time.sleep(limit)
+            _kill_processes()
+
+    def _end_what_hangs(self, store: TCPStore) -> None:
+        """Kills this machine's processes when they are still there a while after the run has ended elsewhere."""
+        if of_attempt(store, self._attempt).check([ENDED_KEY]):
+            self._ended = min(self._ended, time.monotonic())
+            if time.monotonic() - self._ended > END_S:
+                _kill_processes()
+
+    def _listen(self) -> None:
+        """Ends all on this machine when the first one does not answer any more.
+
+        Nobody hangs up a connection that is cut: whatever waits on it, in whichever thread, waits for hours.
+        """
+        limit = self._launch.heartbeat_timeout_s
+        while not self._gone.wait(LOOK_S):
+            if time.monotonic() - self._answered > limit + 2 * BEAT_S:  # the first one's word comes first, where it can
+                problem = Problem("machine_silent", machine=1, seconds=limit)
+                log.error("%s", problem)
+                last = threading.Timer(TELL_S, os._exit, [1])
+                last.daemon = True
+                last.start()
+                self.finish(problem.code, **problem.values)
+                os._exit(1)  # and the processes with their launcher
 
 
 class Silence:
-    """Which of `machines` has not been heard for SILENCE_S; `clock` in seconds."""
+    """Which of `machines` has not been heard for `limit` seconds of `clock`."""
 
-    def __init__(self, machines: "range | tuple[int, ...]", clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, machines: "range | tuple[int, ...]", limit: float, clock: Callable[[], float]) -> None:
+        self._limit, self._clock = limit, clock
         self._heard = {rank: (-1, clock()) for rank in machines}
 
     def broken(self, beats: Callable[[int], int]) -> int | None:
@@ -151,9 +201,15 @@ class Silence:
         for rank, (before, since) in self._heard.items():
             if (count := beats(rank)) != before:
                 self._heard[rank] = (count, now)
-            elif now - since > SILENCE_S:
+            elif now - since > self._limit:
                 return rank
         return None
+
+
+def _kill_processes() -> None:
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            child.kill()
 
 
 def _first_line(error: BaseException) -> str:

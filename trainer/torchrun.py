@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from trainer import run_folder
+from trainer import accelerators, address, device_kinds, run_folder, torch_import
 from trainer.again import AGAIN, saved_step
 from trainer.events import EventLog
 from trainer.launch import Launch
@@ -70,14 +70,19 @@ def run(launch: Launch, settings: TrainSettings, events: EventLog, asked: thread
     os.environ[LAUNCHER] = str(os.getpid())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // launch.processes_here)))
     signal.pthread_sigmask(signal.SIG_BLOCK, {STOP})  # inherited: one that arrives early waits until it is asked for
+    torch_import.prepare()
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
 
     from trainer.machines import Machines
 
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # we say it ourselves
+    _let_devices_wait(settings.ddp_timeout)
+    machines = Machines(launch, events) if launch.nodes > 1 else None
+    if machines and (interface := address.interface(launch)):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
-        return _attempts(launch, settings, events, asked, Machines(launch, events) if launch.nodes > 1 else None)
+        return _attempts(launch, settings, events, asked, machines)
     except Problem as error:
         problem = error
     except DistError as error:
@@ -86,8 +91,16 @@ def run(launch: Launch, settings: TrainSettings, events: EventLog, asked: thread
     except SignalException as error:
         problem = Problem("killed", signal=error.sigval.name)
     log.error("%s", problem)
-    events.finish_once("failed", code=problem.code, **problem.values)
+    _finish(events, machines, problem.code, problem.values)
     return 1
+
+
+def _let_devices_wait(timeout_s: int) -> None:
+    """As long as the processes, unless the environment says how long."""
+    for kind in {one.kind for one in accelerators.accelerators()}:
+        waits = device_kinds.of(kind).waits
+        if not waits.keys() & os.environ.keys():
+            os.environ.update({name: str(timeout_s + more) for name, more in waits.items()})
 
 
 def _attempts(
@@ -132,13 +145,21 @@ def _report(events: EventLog, failed: "ChildFailedError", machines: "Machines | 
     detail = signal.Signals(number).name if number else f"exit {failure.exitcode}"
     identity = run_folder.read_identity(events.path.parent)
     if number == signal.SIGKILL and identity and identity.memory_was_short():
-        events.finish_once("failed", code="out_of_host_memory")
+        _finish(events, machines, "out_of_host_memory", {})
         return
-    told: dict[str, Any] = {"code": "process_died", "rank": rank, "host": socket.gethostname(), "detail": detail}
+    code, values = "process_died", {"rank": rank, "host": socket.gethostname(), "detail": detail}
     if machines:
-        machines.end(told.pop("code"), told)  # unless another machine was first
-        told = machines.ended()
-    events.finish_once("failed", **told)
+        machines.end(code, values)  # unless another machine was first
+        values = machines.ended()
+        code = values.pop("code")
+    _finish(events, machines, code, values)
+
+
+def _finish(events: EventLog, machines: "Machines | None", code: str, values: dict[str, Any]) -> None:
+    if machines:
+        machines.finish(code, **values)
+    else:
+        events.finish_once("failed", code=code, **values)
 
 
 def _stop_while_blocked(events: EventLog, asked: threading.Event) -> None:
