@@ -1,12 +1,19 @@
 """The devices of this machine, read from the vendors' own tools: the page never asks torch."""
 
-import platform
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 from app.text import Text
-from trainer.accelerators import accelerators
+from trainer import device_kinds
+from trainer.accelerators import Accelerator, Reading, processor_name, reading
+
+# A tool takes a tenth of a second to some seconds, and holds a lock of its driver meanwhile.
+EVERY_S = 3.0
+# A click that needs what is free waits so long for a tool; then it takes what the tool said last.
+PATIENCE_S = 6.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Devices:
     @property
     def compute_types(self) -> list[str]:
         """What works here, best first; the trainer checks again with torch at hand."""
-        return ["fp32", "bf16", "pure_bf16"] if self.kind == "cpu" else ["bf16", "fp16", "fp32", "pure_bf16"]
+        return list(device_kinds.of(self.kind).compute_types)
 
     def words(self, text: Text) -> str:
         if self.kind == "cpu":
@@ -34,13 +41,64 @@ class Devices:
 @cache
 def devices() -> Devices:
     """Asked once; accelerators do not come and go."""
-    if found := accelerators():
+    if found := watch().soon().devices:
         return Devices(found[0].kind, tuple(one.name for one in found))
-    return Devices("cpu", (_processor(),))
+    return Devices("cpu", (processor_name(),))
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1] for line in lines if line.startswith("model name")]
-    return " ".join(names[0].split()) if names else platform.machine()
+class Watch:
+    """What the tools said last. They are asked in a thread of their own, one at a time and not more often than every
+    EVERY_S, by whoever looks; while nobody looks they are not asked."""
+
+    def __init__(self, read: Callable[[], Reading] = reading, every_s: float = EVERY_S) -> None:
+        self._read, self._every_s = read, every_s
+        self._changed = threading.Condition()
+        self._reading = Reading()
+        self._taken: float | None = None  # when the last reading ended
+        self._asking = False
+
+    def now(self) -> Reading:
+        """At once, what is known; if that is old, what comes next will be newer."""
+        with self._changed:
+            if not self._asking and not self._fresh:
+                self._asking = True
+                threading.Thread(target=self._ask, name="devices", daemon=True).start()
+            return self._reading
+
+    def soon(self, patience_s: float = PATIENCE_S) -> Reading:
+        """Waits for a reading that is not old, but not longer than `patience_s`."""
+        with self._changed:
+            self.now()
+            self._changed.wait_for(lambda: self._fresh, patience_s)
+            return self._reading
+
+    @property
+    def _fresh(self) -> bool:
+        return self._taken is not None and time.monotonic() - self._taken < self._every_s
+
+    def _ask(self) -> None:
+        found = Reading()
+        try:
+            found = self._read()
+        finally:
+            with self._changed:
+                if not found.devices and found.trouble:  # the figures before it, and why they are old
+                    found = replace(found, devices=self._reading.devices)
+                self._reading, self._taken, self._asking = found, time.monotonic(), False
+                self._changed.notify_all()
+
+
+@cache
+def watch() -> Watch:
+    """The one of this process: its pages share it."""
+    return Watch()
+
+
+def seen() -> list[Accelerator]:
+    """The accelerators that this process sees, with what is free now; none on a machine that has none."""
+    return list(watch().soon().devices)
+
+
+def known() -> list[Accelerator]:
+    """As `seen`, without waiting: which there are is right, what is free on them may be old."""
+    return list(watch().now().devices)

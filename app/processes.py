@@ -7,11 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from app.devices import devices
+from app.device_holders import Holder, holders, usable
+from app.device_panel import choices
+from app.devices import devices, known, seen
 from app.form import typed
-from app.text import Text, both
+from app.page import Page
+from app.text import both
 from app.top_bar import QUIET
-from trainer.accelerators import Accelerator, accelerators
+from trainer.accelerators import Accelerator
 from trainer.launch import DEFAULT_PORT, MOST_NODES, Launch
 from trainer.problems import Problem, quoted
 
@@ -19,19 +22,37 @@ from trainer.problems import Problem, quoted
 class ProcessControls:
     """`inputs`: the components whose values `launch_of` takes, in that order."""
 
-    def __init__(self, text: Text) -> None:
-        self._text = text
-        found = accelerators() if devices().kind != "cpu" else []
+    def __init__(self, page: Page) -> None:
+        self._page, self._text = page, page.text
+        text, found = page.text, seen() if devices().kind != "cpu" else []
         count = str(Launch.of(os.environ).processes or len(found) or 1)
         self.count = gr.Textbox(count, label=text("device_count"), info=devices().words(text), interactive=False,
                                 elem_id="device_count")  # fmt: skip
-        self.devices = gr.Dropdown(_choices(found, text), value=[one.index for one in found], multiselect=True,
+        self.devices = gr.Dropdown(self._choices(found), value=[one.index for one in found], multiselect=True,
                                    visible=len(found) > 1, label=text("devices"), info=text("devices.help"), scale=2,
                                    elem_id="devices")  # fmt: skip
         # What is free changes, unlike the devices.
-        self.devices.focus(lambda: gr.update(choices=_choices(accelerators(), text)), None, self.devices, **QUIET)
+        self.devices.focus(lambda: gr.update(choices=self._choices(seen())), None, self.devices, **QUIET)
         self.devices.change(lambda chosen: str(len(chosen) or len(found)), self.devices, self.count, **QUIET)
         self.inputs: list[Any] = [self.devices]
+
+    def proposed(self) -> list[str]:
+        """The devices that a new form begins with: those that nobody uses, or all where that is none of them."""
+        found = known()
+        everything, held = [one.index for one in found], self._holders(found)
+        if Launch.of(os.environ).processes:  # NPROC_PER_NODE says how many
+            return everything
+        return [one.index for one in found if usable(one, held[one.index])] or everything
+
+    def defaults(self) -> list[Any]:
+        """The values of `inputs` in a new form."""
+        return [self.proposed(), *(one.value for one in self.inputs[1:])]
+
+    def _choices(self, found: Sequence[Accelerator]) -> list[tuple[str, str]]:
+        return choices(found, self._holders(found), self._text)
+
+    def _holders(self, found: Sequence[Accelerator]) -> dict[str, list[Holder]]:
+        return holders(found, self._page.runs_dir, self._page.chat.status)
 
     def lay_out_machines(self) -> None:
         """The part for several machines, folded away."""
@@ -47,17 +68,12 @@ class ProcessControls:
             ]  # fmt: skip
 
 
-def _choices(found: list[Accelerator], text: Text) -> list[tuple[str, str]]:
-    names = [text("devices.one", index=one.index, name=one.name, free=round(one.free_gib)) for one in found]
-    return list(zip(names, [one.index for one in found], strict=True))
-
-
 def launch_of(values: Sequence[Any]) -> Launch:
     """What the values of `ProcessControls.inputs` ask for. Raises Problem."""
     chosen, nodes, address, port = values
     given = Launch.of(os.environ)
     count = _whole("nodes", nodes, 1, MOST_NODES)
-    everything = {one.index for one in accelerators()} if chosen else set()
+    everything = {one.index for one in known()} if chosen else set()
     return Launch(
         devices=tuple(chosen) if chosen and set(chosen) != everything else (),
         kind=devices().kind,
@@ -66,6 +82,8 @@ def launch_of(values: Sequence[Any]) -> Launch:
         node_rank=given.node_rank if given.node_rank < count else 0,
         master_addr=_address(address) if count > 1 else "",
         master_port=_whole("master_port", port, DEFAULT_PORT, 65535) if count > 1 else DEFAULT_PORT,
+        meet_timeout_s=given.meet_timeout_s,
+        heartbeat_timeout_s=given.heartbeat_timeout_s,
     )
 
 

@@ -5,34 +5,52 @@ What the environment hides (CUDA_VISIBLE_DEVICES, ASCEND_RT_VISIBLE_DEVICES) is 
 
 import os
 import platform
-import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-VISIBLE = {"cuda": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES"}
-QUERY_TIMEOUT_S = 5
-_SMI = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+from trainer import smi_ascend, smi_nvidia
+from trainer.device_kinds import KINDS, VISIBLE
+from trainer.smi import Accelerator, Trouble, ask, lines_of
+from trainer.smi_ascend import devices as ascend
+from trainer.smi_nvidia import devices as nvidia
+
+__all__ = ["VISIBLE", "Accelerator", "Reading", "accelerators", "ascend", "chosen", "count", "nvidia",
+           "processor_name", "reading", "visible"]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Accelerator:
-    """`kind`: cuda or npu. `index`: what the visibility variable calls it. Memory is that of the whole device."""
+class Reading:
+    """What the vendors' tools say at one moment. `trouble`: why it is nothing, or may not be all."""
 
-    kind: str
-    index: str
-    name: str
-    total_gib: float
-    free_gib: float
-    uuid: str = ""
+    devices: tuple[Accelerator, ...] = ()
+    trouble: Trouble | None = None
 
 
 def accelerators(environment: Mapping[str, str] = os.environ) -> list[Accelerator]:
     """Those that a program started with `environment` sees, in its order; none on a machine that has none."""
-    found = nvidia(_lines(_SMI)) or ascend(_lines(["npu-smi", "info"]))
-    return visible(found, environment)
+    return visible(_found()[0], environment)
+
+
+def reading(environment: Mapping[str, str] = os.environ) -> Reading:
+    """As `accelerators`, with the processes on each and with what went wrong."""
+    found, trouble = _found()
+    if found and found[0].kind == smi_nvidia.KIND:
+        answer = ask(smi_nvidia.QUERY_PROCESSES)
+        trouble = trouble or answer.trouble
+        found = smi_nvidia.with_processes(found, lines_of(answer.text))
+    return Reading(tuple(visible(found, environment)), trouble)
+
+
+def _found() -> tuple[list[Accelerator], Trouble | None]:
+    """All of this machine's, of the first vendor whose tool finds some; a tool may fail over one of them only."""
+    troubles: list[Trouble | None] = []
+    for query, devices in ((smi_nvidia.QUERY, nvidia), (smi_ascend.QUERY, ascend)):
+        answer = ask(query)
+        if found := devices(lines_of(answer.text)):
+            return found, answer.trouble
+        troubles.append(answer.without_devices())
+    return [], next(filter(None, troubles), None)
 
 
 def visible(found: list[Accelerator], environment: Mapping[str, str]) -> list[Accelerator]:
@@ -41,7 +59,9 @@ def visible(found: list[Accelerator], environment: Mapping[str, str]) -> list[Ac
     if named is None:
         return found
     kept: list[Accelerator] = []
-    for word in (word.strip() for word in named.split(",")):
+    for word in named.split(","):
+        # Ascend's runtime reads on only as far as there is nothing but numbers and commas.
+        word = word if found[0].kind == smi_ascend.KIND else word.strip()
         match = [one for one in found if word == one.index or (word.startswith("GPU-") and one.uuid.startswith(word))]
         if not match:
             break
@@ -69,7 +89,7 @@ def chosen(environment: Mapping[str, str]) -> tuple[str, ...]:
 def count(environment: Mapping[str, str] = os.environ) -> int:
     """How many accelerators there are to train on. Asks no tool where the device files show at most one."""
     if not any(environment.get(name) for name in VISIBLE.values()):
-        files = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("davinci[0-9]*")]
+        files = [path for kind in KINDS.values() if kind.files for path in Path("/dev").glob(kind.files)]
         if len(files) <= 1:
             return len(files)
     return len(accelerators(environment))
@@ -82,42 +102,3 @@ def processor_name() -> str:
         [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.exists() else []
     )
     return " ".join(names[0].split(":", 1)[1].split()) if names else platform.machine()
-
-
-def nvidia(lines: list[str]) -> list[Accelerator]:
-    """Lines of nvidia-smi's CSV: index, uuid, name, total MiB, free MiB."""
-    rows = [[cell.strip() for cell in line.split(",")] for line in lines]
-    return [
-        Accelerator("cuda", index, name, _gib(total), _gib(free), uuid)
-        for index, uuid, name, total, free in (row for row in rows if len(row) == 5)
-    ]
-
-
-def ascend(lines: list[str]) -> list[Accelerator]:
-    """The table of `npu-smi info`: two rows a chip, the first with its name, the second with its memory."""
-    found: list[Accelerator] = []
-    name = ""
-    for line in lines:
-        if first := re.match(r"\|\s*\d+\s+(\S*[A-Za-z]\S*)\s*\|", line):
-            name = first[1]
-        elif name and (second := re.match(r"\|.*\|.*[0-9A-Fa-f]{2}:.*\|.*?(\d+)\s*/\s*(\d+)\s*\|$", line)):
-            used, total = int(second[1]), int(second[2])
-            found.append(Accelerator("npu", str(len(found)), name, total / 1024, (total - used) / 1024))
-            name = ""
-    return found
-
-
-def _gib(mib: str) -> float:
-    """0 where the tool says [N/A], as for devices that share the host's memory."""
-    return int(mib) / 1024 if mib.isdigit() else 0.0
-
-
-def _lines(argv: list[str]) -> list[str]:
-    """The output lines of a vendor's tool; none when it is absent, fails or hangs."""
-    if shutil.which(argv[0]) is None:
-        return []
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]

@@ -1,0 +1,119 @@
+"""What the vendors' tools tell of accelerators, and how such a tool is asked. Light: no torch.
+
+What they print is read by smi_nvidia.py and smi_ascend.py.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any
+
+TIMEOUT_S = 5.0
+MOST_DETAIL = 200
+
+
+@dataclass(frozen=True)
+class DeviceProcess:
+    """A process that holds memory of a device. `pid`: as the tool counts, in a container often the host's; `inner`: as
+    the container itself counts, where the tool says so. `memory_gib`: None where it does not say."""
+
+    pid: int
+    name: str = ""
+    memory_gib: float | None = None
+    inner: int | None = None
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """`kind`: cuda or npu. `index`: what the visibility variable calls it. Memory is that of the whole device, 0 where
+    the tool does not say. `health`: the tool's word for a device that is not well. `place`: its number on the board,
+    where that is another one. `utilization`: per cent; None, as the other figures, where the tool does not say."""
+
+    kind: str
+    index: str
+    name: str
+    total_gib: float
+    free_gib: float
+    uuid: str = ""
+    used_gib: float = 0.0
+    utilization: int | None = None
+    temperature_c: int | None = None
+    power_w: float | None = None
+    health: str = ""
+    place: str = ""
+    processes: tuple[DeviceProcess, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a tool could not be read: `code` is tool_hangs or tool_fails, `values` are those of its sentence."""
+
+    code: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a tool printed, and why that may not be all. Empty where this machine has no such tool."""
+
+    text: str = ""
+    trouble: Trouble | None = None
+    tool: str = ""
+
+    def without_devices(self) -> Trouble | None:
+        """The trouble of an answer that names no device. Some releases of npu-smi say that they fail, and exit with 0."""
+        said = " ".join(lines_of(self.text))
+        if "no devices were found" in said.lower():
+            return None
+        if self.trouble is None and re.search("fail|error", said, re.IGNORECASE):
+            return Trouble("tool_fails", {"tool": self.tool, "detail": said[-MOST_DETAIL:]})
+        return self.trouble
+
+
+def ask(argv: list[str], timeout_s: float = TIMEOUT_S) -> Answer:
+    """Runs a tool. One that does not end is killed and not waited for: what hangs in a driver cannot be killed."""
+    if shutil.which(argv[0]) is None:
+        return Answer()
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   start_new_session=True)  # fmt: skip
+    except OSError as error:
+        return Answer(trouble=Trouble("tool_fails", {"tool": argv[0], "detail": error.strerror or str(error)}))
+    try:
+        printed, complaint = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        return Answer(trouble=Trouble("tool_hangs", {"tool": argv[0], "seconds": round(timeout_s)}))
+    text = printed.decode("utf-8", errors="replace")
+    if process.returncode == 0:
+        return Answer(text, tool=argv[0])
+    said = " ".join((complaint.decode("utf-8", errors="replace").strip() or text.strip()).split())
+    detail = said[-MOST_DETAIL:] or f"exit {process.returncode}"
+    return Answer(text, Trouble("tool_fails", {"tool": argv[0], "detail": detail}))
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines that say something, without colours and other orders to a terminal."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text)
+    return [line.strip() for line in plain.splitlines() if line.strip()]
+
+
+def number(words: str) -> float | None:
+    """The figure that `words` begin with, whatever its unit; None for [N/A], [Not Supported], NA, - and the like."""
+    found = re.match(r"\s*(\d{1,12}(?:\.\d{1,6})?)(?![\d.])", words, re.ASCII)
+    return float(found[1]) if found else None
+
+
+def whole(words: str) -> int | None:
+    found = number(words)
+    return None if found is None else round(found)
