@@ -18,12 +18,14 @@ from typing import Any, Literal
 
 from app.chat_worker import Event, Worker
 from trainer import sampling
+from trainer.launch import Launch
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.problems import Problem
 
 State = Literal["unloaded", "starting", "loading", "ready", "generating", "dead"]
 
 _STOPPING_S = 5.0
+ANY_DEVICE = Launch()
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Done:
 class Status:
     """The chat process at one moment. `seconds`: of loading, so far or in all. `problem`: why it is not ready.
 
-    `way`: how answers are computed, by captured graphs, a lean pass, or transformers' own loop.
+    `way`: how answers are computed, by captured graphs, a lean pass, or transformers' own loop. `index`: of the
+    accelerator that the process was started on, "" where there was nothing to choose. `warnings`: of a model that is
+    ready all the same.
     After a failed change of adapter the state is ready, with the adapter before it, and `problem` set.
     """
 
@@ -57,6 +61,8 @@ class Status:
     memory_gib: float | None = None
     pid: int | None = None
     problem: Problem | None = None
+    index: str = ""
+    warnings: tuple[Problem, ...] = ()
 
 
 class ChatProcess:
@@ -69,7 +75,7 @@ class ChatProcess:
         self._lock = threading.Condition(threading.RLock())
         self._changing = threading.RLock()  # One load or unload begins at a time; taken before `_lock`.
         self._status = Status()
-        self._wanted: tuple[Path, str] | None = None  # Model and type of the process at hand.
+        self._wanted: tuple[Path, str, Launch] | None = None  # Model, type and device of the process at hand.
         self._worker: Worker | None = None
         self._loading: Future[Status] | None = None
         self._load_began = 0.0
@@ -84,17 +90,27 @@ class ChatProcess:
             return self._status
 
     def load(
-        self, model: str | Path, adapter: str | Path | None = None, template: str = "auto", dtype: str = "auto"
+        self,
+        model: str | Path,
+        adapter: str | Path | None = None,
+        template: str = "auto",
+        dtype: str = "auto",
+        place: Launch = ANY_DEVICE,
     ) -> Status:
         """`begin_load`, waited for. Raises Problem when it fails, chat_unloaded when someone unloads meanwhile."""
-        return self.begin_load(model, adapter, template, dtype).result()
+        return self.begin_load(model, adapter, template, dtype, place).result()
 
     def begin_load(
-        self, model: str | Path, adapter: str | Path | None = None, template: str = "auto", dtype: str = "auto"
+        self,
+        model: str | Path,
+        adapter: str | Path | None = None,
+        template: str = "auto",
+        dtype: str = "auto",
+        place: Launch = ANY_DEVICE,
     ) -> "Future[Status]":
-        """Starts loading and returns at once; `status` follows it.
+        """Starts loading and returns at once; `status` follows it. `place`: the device that the process is to see.
 
-        With the same model and type at hand only the adapter changes. Raises Problem, leaving all as it
+        With the same model, type and device at hand only the adapter changes. Raises Problem, leaving all as it
         was, for a folder that cannot be right, chat_busy while a reply is written, chat_loading while loading.
         """
         model = check_model_folder(model).absolute()
@@ -106,10 +122,10 @@ class ChatProcess:
                     raise Problem("chat_loading")
                 if self._status.state == "generating":
                     raise Problem("chat_busy")
-            if self._worker is not None and self._wanted != (model, dtype):
+            if self._worker is not None and self._wanted != (model, dtype, place):
                 self.unload()
             with self._lock:
-                return self._send_load(model, adapter, template, dtype)
+                return self._send_load(model, adapter, template, dtype, place)
 
     def generate(self, messages: list[dict[str, Any]], **values: Any) -> Generator[str | Done, None, None]:
         """Text as it comes, then one Done, with the loaded adapter. Closing the generator early ends the reply in the
@@ -177,15 +193,19 @@ class ChatProcess:
 
     # Below: with the lock held.
 
-    def _send_load(self, model: Path, adapter: Path | None, template: str, dtype: str) -> "Future[Status]":
+    def _send_load(
+        self, model: Path, adapter: Path | None, template: str, dtype: str, place: Launch
+    ) -> "Future[Status]":
         self._load_began = time.monotonic()
         if self._worker is None:
             try:
-                self._worker = Worker(self._command, self._log, self._on_event, self._on_end)
+                self._worker = Worker(self._command, self._log, self._on_event, self._on_end,
+                                      place.environment(0))  # fmt: skip
             except OSError as error:  # No memory for a process, or no place for its log.
                 raise Problem("python_error", kind=type(error).__name__, detail=str(error)) from error
-            self._wanted = (model, dtype)
-            self._status = Status("starting", "starting", pid=self._worker.pid, model=model, adapter=adapter)
+            self._wanted = (model, dtype, place)
+            self._status = Status("starting", "starting", pid=self._worker.pid, model=model, adapter=adapter,
+                                  index=",".join(place.devices))  # fmt: skip
         else:
             self._status = replace(self._status, state="loading", stage=None, problem=None)
         self._loading = future = Future[Status]()
@@ -280,6 +300,7 @@ class ChatProcess:
             dtype=event["dtype"],
             way=event["way"],
             memory_gib=event["memory_gib"],
+            warnings=tuple(Problem(one["code"], **one["values"]) for one in event["warnings"]),
         )
         self._end_loading(self._status)
 

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app import chat_memory, conversation, fragments
+from app.chat_device import ChatDevice
 from app.chat_words import problem_html, status_html
 from app.conversation import COLUMNS, CONVERSATIONS, Message
 from app.devices import devices
@@ -16,6 +17,7 @@ from app.questions import SAMPLING, Asked, Drawn, Questions
 from app.server_controls import LOCAL, SERVER, UNUSED, ServerControls, column_choices
 from app.top_bar import QUIET, TopBar
 from trainer import sampling
+from trainer.launch import Launch
 from trainer.problems import Problem
 from trainer.settings import label
 
@@ -41,8 +43,9 @@ class ChatTab:
         text = self._text
         with gr.Group(elem_classes="td-panel"), gr.Row():
             self.server = ServerControls(text)
-            self.dtype = gr.Dropdown(["auto", *devices().compute_types[:3]], value="auto", label=text("chat.dtype"), info=text("chat.dtype.help"),
+            self.dtype = gr.Dropdown(["auto", *(one for one in devices().compute_types if one != "pure_bf16")], value="auto", label=text("chat.dtype"), info=text("chat.dtype.help"),
                                      elem_id="infer_dtype")  # fmt: skip
+            self.device = ChatDevice(self._page)
             self.load_button = gr.Button(text("chat.load"), variant="primary", elem_id="load_model", min_width=120)
             self.unload_button = gr.Button(text("chat.unload"), elem_id="unload_model", min_width=120)
             self.server.lay_out()
@@ -127,11 +130,15 @@ class ChatTab:
 
     def _wire(self) -> None:
         fields, server = self._top_bar.fields, self.server
-        where = [fields["model_name_or_path"], fields["adapter_name_or_path"], fields["template"], self.dtype]
+        self.device.wire()
+        where = [fields["model_name_or_path"], fields["adapter_name_or_path"], fields["template"], self.dtype,
+                 self.device.field]  # fmt: skip
         loading = [self.messages, self.status, self.memory_offer, self.memory_words]
         self.load_button.click(self._on_load, where, loading, **QUIET)
         self.anyway_button.click(
-            lambda model, checkpoint, template, dtype: self._on_load(model, checkpoint, template, dtype, sure=True),
+            lambda model, checkpoint, template, dtype, device: self._on_load(
+                model, checkpoint, template, dtype, device, sure=True
+            ),
             where,
             loading,
             **QUIET,
@@ -140,7 +147,7 @@ class ChatTab:
         self.unload_button.click(self._on_unload, None, loading, **QUIET)
         server.wire(self.messages, self.column_choices)
         local = [self.dtype, self.load_button, self.unload_button, self.status]
-        engine = [*local, *server.components, self.memory_offer, self.messages, *self.column_choices]
+        engine = [self.device.field, *local, *server.components, self.memory_offer, self.messages, *self.column_choices]
         server.engine.change(self._on_engine, [server.engine, fields["model_name_or_path"]], engine, **QUIET)
         knowing = [fields["model_name_or_path"], fields["template"], server.engine]
         gr.on(
@@ -177,7 +184,7 @@ class ChatTab:
     def kept(self) -> dict[str, Any]:
         """The components whose values outlive a reload, by name; the key of a server never does."""
         server = [self.server.engine, self.server.url, self.server.model]
-        options = [self.dtype, self.system, self.tools, *self.sampling.values(), self.skip_special, self.escape,
+        options = [self.dtype, self.device.field, self.system, self.tools, *self.sampling.values(), self.skip_special, self.escape,
                    self.thinking, self.compare, *self.column_choices, *server]  # fmt: skip
         return {one.elem_id: one for one in options}
 
@@ -216,7 +223,8 @@ class ChatTab:
         local, there = gr.update(visible=engine == LOCAL), gr.update(visible=engine == SERVER)
         choices = column_choices([] if engine == SERVER else self._top_bar.checkpoints(model), self._text)
         columns = [gr.update(choices=choices)] * COLUMNS
-        return [*([local] * 4), *([there] * 4), gr.update(visible=False), "", *columns]
+        device = gr.update(visible=engine == LOCAL and self.device.several)
+        return [device, *([local] * 4), *([there] * 4), gr.update(visible=False), "", *columns]
 
     def _on_compare(self, compare: bool, engine: str, model: str, *columns: str) -> list[Any]:
         values: list[Any] = [gr.skip()] * COLUMNS
@@ -226,16 +234,17 @@ class ChatTab:
             values = [gr.skip(), gr.update(value=newest), gr.skip()]
         return [gr.update(visible=not compare), gr.update(visible=compare), *values]
 
-    def _on_load(self, model: str, checkpoint: str, template: str, dtype: str, sure: bool = False) -> list[Any]:
+    def _on_load(
+        self, model: str, checkpoint: str, template: str, dtype: str, device: str, sure: bool = False
+    ) -> list[Any]:
         hidden, chat = gr.update(visible=False), self._page.chat
         try:
             self._check_paths(model, checkpoint)
             folder, adapter = as_chosen(model, checkpoint)
-            short = None if sure else self._shortage(folder, adapter, dtype)
-            if short:
-                words = fragments.notice_html(short.words(self._text))
-                return ["", self.status_html(), gr.update(visible=True), words]
-            chat.begin_load(folder, adapter, template, dtype)
+            place = self.device.place(device)
+            if warning := "" if sure else self._warning(folder, adapter, dtype, place):
+                return ["", self.status_html(), gr.update(visible=True), fragments.notice_html(warning)]
+            chat.begin_load(folder, adapter, template, dtype, place)
         except Problem as problem:
             # A second click while it loads needs no answer: the status line says that it loads.
             words = "" if problem.code == "chat_loading" else problem_html(problem, self._text)
@@ -248,11 +257,18 @@ class ChatTab:
             if path and path.strip():
                 self._page.roots.check(path, label(key))
 
-    def _shortage(self, model: str, adapter: str | None, dtype: str) -> chat_memory.Shortage | None:
+    def _warning(self, model: str, adapter: str | None, dtype: str, place: Launch) -> str:
+        """What speaks against loading there now; "" for nothing."""
+        status, text = self._page.chat.status, self._text
         try:
-            return chat_memory.shortage(model, adapter, dtype, self._page.chat.status, self._page.runs_dir)
+            short = chat_memory.shortage(model, adapter, dtype, status, self._page.runs_dir, place)
         except OSError:
-            return None  # loading says what is wrong with the folder
+            return ""  # loading says what is wrong with the folder
+        if short:
+            return short.words(text)
+        index = ",".join(place.devices)
+        run = "" if status.pid and status.index == index else self.device.trained_on_by(place)
+        return text("device.held", run=run, index=index) if run else ""
 
     def _on_unload(self) -> list[Any]:
         self._page.chat.unload()

@@ -11,7 +11,7 @@ def problem_html(problem: Problem, text: Text) -> str:
 
 
 def status_html(status: Status, text: Text) -> str:
-    """One line, the same in every tab: what is loaded, where, and how answers are computed."""
+    """One line, the same in every tab: what is loaded, where, and how answers are computed; and what was warned of."""
     if status.problem is not None and status.state in ("unloaded", "dead", "ready"):
         return problem_html(status.problem, text)
     state = "unloaded" if status.state == "dead" else status.state
@@ -21,11 +21,13 @@ def status_html(status: Status, text: Text) -> str:
     name = status.model.name if status.model else ""
     if status.adapter:
         name += f" + {status.adapter.parent.name}/{status.adapter.name}"
-    parts = [
-        text(
-            "chat.status.detail", model=name, device=status.device, dtype=status.dtype, seconds=f"{status.seconds:.1f}"
-        )
-    ]
+    device = (
+        text("device.named", index=status.index, name=status.device)
+        if status.index and not status.warnings
+        else status.device
+    )
+    parts = [text("chat.status.detail", model=name, device=device, dtype=status.dtype, seconds=f"{status.seconds:.1f}")]
     if status.way:
         parts.append(text(f"chat.way.{status.way}"))
-    return fragments.status_html(words, " · ".join(parts), None, "completed")
+    notices = "".join(fragments.notice_html(one.sentence(text.language)) for one in status.warnings)
+    return fragments.status_html(words, " · ".join(parts), None, "completed") + notices

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,7 +31,9 @@ class Worker:
         log: Path,
         on_event: Callable[["Worker", Event], None],
         on_end: Callable[["Worker", Problem], None],
+        variables: Mapping[str, str] | None = None,
     ) -> None:
+        """`variables`: set in the process's environment beside this process's own."""
         self._log, self._on_event, self._on_end = log, on_event, on_end
         self._oom_kills = oom_kills()
         with _log_file(log) as stderr:
@@ -41,7 +43,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 cwd=_ROOT,
-                env=_environment(),
+                env={**_environment(), **(variables or {})},
                 start_new_session=True,
             )
         self.pid = self._process.pid

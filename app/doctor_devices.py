@@ -10,44 +10,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from packaging.version import InvalidVersion, Version
-
+from app.arguments import PROJECT
 from app.doctor_finding import Checked, broken, ok, warning
 from app.doctor_packages import installed
+from trainer import cann, smi_ascend, smi_nvidia
 from trainer.accelerators import VISIBLE, Accelerator, nvidia, processor_name, visible
 from trainer.accelerators import ascend as ascend_chips
+from trainer.device_kinds import KINDS
 
 TOOL_TIMEOUT_S = 5
-TOOLS = {
-    "nvidia-smi": [
-        "nvidia-smi",
-        "--query-gpu=index,uuid,name,memory.total,memory.free",
-        "--format=csv,noheader,nounits",
-    ],
-    "npu-smi": ["npu-smi", "info"],
-}
-DEVICE_FILES = {"nvidia-smi": "nvidia[0-9]*", "npu-smi": "davinci[0-9]*"}
-
-# CANN -> the torch-npu releases made for it, as Ascend/pytorch publishes them; the first one is the one to take.
-COMPATIBLE = {
-    "9.1.0": ("2.12.0", "2.11.0", "2.10.0.post4"),
-    "9.0.0": ("2.10.0",),
-    "8.5.0": ("2.9.0",),
-    "8.3": ("2.8.0",),
-}
-CANN_HOMES = (
-    "/usr/local/Ascend/ascend-toolkit/latest",
-    "/usr/local/Ascend/cann",
-    "/usr/local/Ascend/latest",
-    "~/Ascend/ascend-toolkit/latest",
-)
+TOOLS = {"nvidia-smi": smi_nvidia.QUERY, "npu-smi": smi_ascend.QUERY}
+DEVICE_FILES = {kind.tool: kind.files for kind in KINDS.values() if kind.tool}
 
 # Run by a process of its own: importing torch takes seconds, and where CANN is missing it fails.
 LOOK = """
-import json, torch
+import json
+from trainer import torch_import
+broken = torch_import.prepare()
+import torch
 kind = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 count = torch.accelerator.device_count() if kind != "cpu" else 0
-print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "kind": kind, "count": count}))
+print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "kind": kind, "count": count,
+                  "broken": broken and broken.values}))
 """
 
 
@@ -90,7 +74,7 @@ def _listed(tool: str, lines: list[str], chips: list[Accelerator], environment: 
     if not seen:
         return broken("devices", "devices_hidden", **values, variable=variable, value=environment.get(variable, ""))
     named = [word.strip() for word in environment.get(variable, "").split(",") if word.strip().isdigit()]
-    if chips[0].kind == "npu" and named != sorted(named, key=int):
+    if KINDS[chips[0].kind].ascending and named != sorted(named, key=int):
         return broken("devices", "devices_unordered", variable=variable, value=environment[variable],
                       ascending=",".join(sorted(named, key=int)))  # fmt: skip
     return ok("devices", "devices_well", **values, seen=len(seen))
@@ -106,7 +90,7 @@ def _driver(tool: str, lines: list[str]) -> str:
             return "?"
         return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "?"
     said = re.search(r"npu-smi\s+(\d\S*)", "\n".join(lines))
-    return _version_in(Path("/usr/local/Ascend/driver/version.info")) or (said[1] if said else "?")
+    return cann.version_in(Path("/usr/local/Ascend/driver/version.info")) or (said[1] if said else "?")
 
 
 def _unwell(lines: list[str]) -> list[Checked]:
@@ -122,13 +106,18 @@ def _unwell(lines: list[str]) -> list[Checked]:
 def torch_devices(timeout_s: float) -> list[Checked]:
     """Asks torch in a process of its own."""
     try:
-        done = subprocess.run([sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(
+            [sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=timeout_s, cwd=PROJECT
+        )
     except subprocess.TimeoutExpired:
         return [warning("torch", "torch_slow", seconds=round(timeout_s, 1))]
     if done.returncode:
         words = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
         return [broken("torch", "torch_fails", detail=words[-1][:300])]
     said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    if said["broken"]:
+        detail = said["broken"].get("detail") or f"torch-npu {said['broken']['npu']} ≠ torch {said['torch']}"
+        return [broken("torch", "torch_without_npu", version=said["torch"], detail=detail)]
     there = [tool for tool in TOOLS if shutil.which(tool) or any(Path("/dev").glob(DEVICE_FILES[tool]))]
     if said["kind"] == "cpu" and there:
         wanted = "torch-npu" if "npu-smi" in there else "CUDA"
@@ -143,81 +132,32 @@ def torch_devices(timeout_s: float) -> list[Checked]:
 
 def ascend(environment: Mapping[str, str] = os.environ) -> list[Checked]:
     """CANN, torch-npu and torch against COMPATIBLE; nothing to say where there is neither."""
-    npu, torch, cann = installed("torch-npu"), installed("torch"), cann_version(environment)
+    npu, torch, here = installed("torch-npu"), installed("torch"), cann.installed_cann(environment)
     chips = shutil.which("npu-smi") is not None
-    if npu is None and not chips and cann is None:
+    if npu is None and not chips and here is None:
         return []
-    return [judge(npu, torch, cann)]
+    return [judge(npu, torch, here)]
 
 
-def judge(npu: str | None, torch: str | None, cann: str | None) -> Checked:
-    """Of three installed versions, None where there is none."""
-    recommended = COMPATIBLE[next(iter(COMPATIBLE))][0]
-    values = {"npu": npu or "–", "torch": torch or "–", "cann": cann or "–", "wanted_cann": next(iter(COMPATIBLE)),
-              "wanted_npu": recommended}  # fmt: skip
+def judge(npu: str | None, torch: str | None, here: str | None) -> Checked:
+    """Of the installed versions of torch-npu, torch and CANN, None where there is none."""
+    row = cann.row_of(here) if here else None
+    newest = next(iter(cann.COMPATIBLE))
+    values = {"npu": npu or "–", "torch": torch or "–", "cann": here or "–", "wanted_cann": newest,
+              "wanted_npu": cann.COMPATIBLE[newest][0]}  # fmt: skip
     if npu is None:
-        if cann and (row := _row(cann)):
-            values["wanted_npu"] = COMPATIBLE[row][0]
-        return broken("ascend", "npu_missing", **values)
-    needed = next((row for row, releases in COMPATIBLE.items() if _public(npu) in releases), None)
-    if needed:
-        values["wanted_cann"] = needed
-    if torch is None or _release(torch) != _release(npu):
-        return broken("ascend", "npu_other_torch", **values, wanted_torch=_release_text(npu))
-    if cann is None:
+        return broken("ascend", "npu_missing", **values | {"wanted_npu": cann.COMPATIBLE[row or newest][0]})
+    needed = cann.cann_for(npu)
+    values["wanted_cann"] = needed or newest
+    if torch is None or not cann.is_built_for(npu, torch):
+        return broken("ascend", "npu_other_torch", **values, wanted_torch=cann.torch_for(npu))
+    if here is None:
         return broken("ascend", "cann_missing", **values)
     if needed is None:
         return warning("ascend", "npu_unknown", **values)
-    row = _row(cann)
-    if row is not None and _public(npu) in COMPATIBLE[row]:
+    if row is not None and cann.public(npu) in cann.COMPATIBLE[row]:
         return ok("ascend", "ascend_well", **values)
     if row is not None:
-        values["wanted_npu"] = COMPATIBLE[row][0]
-    older = _numbers(cann) < _numbers(needed)
+        values["wanted_npu"] = cann.COMPATIBLE[row][0]
+    older = cann.numbers(here) < cann.numbers(needed)
     return broken("ascend", "cann_old" if older else "cann_new", **values)
-
-
-def cann_version(environment: Mapping[str, str] = os.environ) -> str | None:
-    """That of the toolkit whose environment is set, else of the one in the usual places."""
-    given = [environment[name] for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH") if environment.get(name)]
-    for home in (Path(word).expanduser() for word in (*given, *CANN_HOMES)):
-        for file in (home / "version.cfg", *sorted(home.glob("*-linux/ascend_toolkit_install.info")), home / "version.info",
-                     home / "compiler" / "version.info"):  # fmt: skip
-            if version := _version_in(file):
-                return version
-    return None
-
-
-def _version_in(file: Path) -> str | None:
-    """`Version=9.1.0`, or `toolkit_running_version=[9.1.0:…]`, of the files that CANN and the driver leave."""
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"(?im)^\s*(?:version|\w*toolkit\w*_version)\s*=\s*\[?[^\d\n]*(\d[\w.]*)", text)
-    return found[1] if found else None
-
-
-def _row(cann: str) -> str | None:
-    """The row of COMPATIBLE that a CANN release belongs to: 8.3.RC1 to 8.3, 9.1.0 to itself."""
-    return next((row for row in COMPATIBLE if _numbers(cann)[: len(_numbers(row))] == _numbers(row)), None)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part)  # type: ignore[index]
-
-
-def _public(version: str) -> str:
-    try:
-        return Version(version).public
-    except InvalidVersion:
-        return version
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return _numbers(version)[:2]
-
-
-def _release_text(npu: str) -> str:
-    """The torch that a torch-npu was built for: the same release."""
-    return ".".join(map(str, _numbers(npu)[:3]))

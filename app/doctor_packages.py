@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from app.doctor_finding import Checked, broken, ok, warning
+from trainer import device_kinds
 from trainer.accelerators import accelerators
 from trainer.quantization import OLDEST
 
@@ -84,7 +85,7 @@ def extras() -> list[Checked]:
         found.append(ok("extras", "bitsandbytes_absent"))
     elif tuple(map(int, re.findall(r"\d+", have)[:2])) < OLDEST:
         found.append(warning("extras", "bitsandbytes_old", version=have, oldest=".".join(map(str, OLDEST))))
-    elif any(device.kind == "npu" for device in accelerators()):
+    elif not all(device_kinds.of(device.kind).quantizes for device in accelerators()):
         found.append(warning("extras", "bitsandbytes_npu", version=have))
     else:
         found.append(ok("extras", "extra_well", name="bitsandbytes", version=have))
@@ -102,7 +103,8 @@ def compiler() -> list[Checked]:
     missing = [
         name for name, there in (("gcc", bool(shutil.which(command))), (str(headers), headers.is_file())) if not there
     ]
-    if importlib.util.find_spec("triton") is None or not any(device.kind == "cuda" for device in accelerators()):
+    wanted = any(device_kinds.of(device.kind).captures_graphs for device in accelerators())
+    if importlib.util.find_spec("triton") is None or not wanted:
         return [ok("compiler", "compiler_unneeded", path=shutil.which(command) or "–")]
     if missing:
         return [warning("compiler", "compiler_missing", missing=", ".join(missing))]

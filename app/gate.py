@@ -24,6 +24,8 @@ __all__ = ["LOOPBACK", "Gate"]
 
 MOST_FORM_BYTES = 4096
 LOGIN_PATH = "/login"
+# Answered to anybody, with nothing but "ok": what looks after a container or pod has no token.
+HEALTH_PATH = "/healthz"
 # Of fewer characters a token may be guessed, where as many may be tried as a server answers.
 SAFE_TOKEN = 16
 # Gradio needs inline scripts and eval for its own templates.
@@ -69,7 +71,9 @@ class Gate:
                 await self._app(scope, receive, send)
             return
         send = _confined(send)
-        if refusal:
+        if _asks_for_health(scope):
+            await _answer(send, 200, b"ok" if scope["method"] == "GET" else b"")
+        elif refusal:
             key, about = refusal
             await _answer(send, 403, _text(headers)(key, host=about).encode())
         elif self._token is None or self._has_cookie(headers):
@@ -186,6 +190,11 @@ def _confined(send: Send) -> Send:
         await send(message)
 
     return send_confined
+
+
+def _asks_for_health(scope: Scope) -> bool:
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == HEALTH_PATH and scope["method"] in ("GET", "HEAD")
 
 
 async def _posted_token(receive: Receive) -> str:

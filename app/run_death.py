@@ -26,6 +26,8 @@ def cause(folder: Path, identity: Identity | None, course: Course, returncode: i
     """`returncode`: of our own child, None when another page process has started it."""
     if identity and identity.copied:
         return Problem("run_copied", path=identity.folder)
+    if identity and identity.is_of_another_machine() and identity.shares_locks(folder):
+        return _said(_log_lines(folder, identity.log_before), 0) or Problem("container_ended", host=identity.host)
     if identity and identity.is_of_another_machine():
         return Problem("host_silent", host=identity.host, ago=ago(time.time() - heard(course, identity)))
     if identity and identity.boot_id != run_folder.boot_id():

@@ -177,10 +177,11 @@ _children: dict[int, _Child] = {}
 
 
 def stop(folder: Path) -> bool:
-    """Asks the trainer to finish its step, save and end. False when none is alive."""
+    """Asks the trainer to finish its step, save and end; one on another machine by a file in the folder, which its
+    trainer looks for every other second. False when none is alive."""
     identity = run_folder.read_identity(folder)
     if identity is None or not identity.is_alive():
-        return False
+        return read(folder).status == "elsewhere" and _want_stop(folder)
     try:
         (folder / run_folder.STOP_ASKED).touch()  # else the trainer says that it was asked from outside
     except OSError as error:
@@ -188,6 +189,15 @@ def stop(folder: Path) -> bool:
     try:
         os.kill(identity.pid, signal.SIGTERM)
     except (ProcessLookupError, PermissionError):  # it ended just now, or it is another user's
+        return False
+    return True
+
+
+def _want_stop(folder: Path) -> bool:
+    try:
+        (folder / run_folder.STOP_WANTED).touch()
+    except OSError as error:
+        log.warning("%s: %s", folder, error)
         return False
     return True
 
@@ -239,6 +249,8 @@ def _lives_elsewhere(folder: Path, identity: run_folder.Identity, course: Course
     """Whether another machine's run holds its lock, or has been heard of lately: more cannot be known here."""
     if not identity.is_of_another_machine() or _returncode(identity) is not None:
         return False
+    if identity.shares_locks(folder) and course.began is not None and course.began >= identity.started:
+        return run_folder.is_locked(folder)  # which a trainer holds once it has begun: else its container has ended
     patience_s = SILENT_HERE_S if identity.boot_id == run_folder.boot_id() else SILENT_S
     return abs(time.time() - run_death.heard(course, identity)) < patience_s or run_folder.is_locked(folder)
 

@@ -73,6 +73,7 @@ def _shown(row: Row, text: Text) -> dict[str, Any]:
         "duration": monitor.duration(row.seconds),
         "started": round(row.started),
         "alive": row.alive,
+        "elsewhere": row.status == "elsewhere",
         "resumable": row.resumable,
     }
 

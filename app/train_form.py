@@ -11,7 +11,7 @@ from app.page import Page
 from app.placeholder_fields import PlaceholderFields
 from app.problem_words import refused_html
 from app.top_bar import QUIET, TopBar
-from trainer import records
+from trainer import hub_datasets, records
 from trainer.problems import Problem
 from trainer.settings import TrainSettings, choices, keys, label
 
@@ -34,7 +34,7 @@ class TrainForm:
         with gr.Group(elem_classes="td-panel"), gr.Row():
             self.add("stage", choices=[(name, key) for key, name in STAGES.items() if key in choices("stage")])
             self.add("dataset_dir", value=str(self._page.data_dir))
-            self.add("dataset", value=self.preselected(), choices=self._datasets(str(self._page.data_dir)),
+            self.add("dataset", value=self.preselected(), choices=self._offered(str(self._page.data_dir)),
                       multiselect=True, allow_custom_value=True, scale=2)  # fmt: skip
             self.preview_button = gr.Button(text("preview_dataset"), elem_id="preview_dataset", min_width=110, scale=0)
             self.upload_button = gr.Button(text("upload_dataset"), elem_id="upload_dataset", min_width=110, scale=0)
@@ -91,6 +91,11 @@ class TrainForm:
         except Problem:
             return []  # said by `_data_dir_problem` and again by Start
 
+    def _offered(self, data_dir: str) -> list[str]:
+        """The folder's datasets, then those of the hubs' caches."""
+        names = self._datasets(data_dir)
+        return [*names, *(name for name in hub_datasets.cached() if name not in names)]
+
     def preselected(self) -> list[str]:
         found = self._datasets(str(self._page.data_dir))
         if self._page.dataset in found:
@@ -107,20 +112,20 @@ class TrainForm:
         data_dir.change(self._on_data_dir, [data_dir, dataset, self.settled_dir], [dataset, self.settled_dir], **QUIET)
         data_dir.blur(self._data_dir_problem, data_dir, messages, **QUIET)
         self.fields["dataset"].focus(
-            lambda folder: gr.update(choices=self._datasets(folder)),
+            lambda folder: gr.update(choices=self._offered(folder)),
             self.fields["dataset_dir"],
             self.fields["dataset"],
             **QUIET,
         )
 
     def _on_data_dir(self, data_dir: str, chosen: list[str], settled: str) -> list[Any]:
-        """The folder's datasets; of the chosen ones those that it has, else the one that the page proposes."""
+        """The folder's datasets; of the chosen ones those that it and the hubs have, else the one that the page proposes."""
         if data_dir == settled:
             return [gr.skip(), gr.skip()]
         names = self._datasets(data_dir)
-        kept = [name for name in chosen if name in names]
+        kept = [name for name in chosen if name in names or "/" in name]
         proposed = names if len(names) == 1 else [name for name in [self._page.dataset] if name in names]
-        return [gr.update(choices=names, value=kept or proposed), data_dir]
+        return [gr.update(choices=self._offered(data_dir), value=kept or proposed), data_dir]
 
     def _data_dir_problem(self, data_dir: str) -> str:
         try:
@@ -170,7 +175,7 @@ class TrainForm:
         if key not in found:
             return gr.skip()
         if key == "dataset" and "dataset_dir" in found:
-            return gr.update(choices=self._datasets(found["dataset_dir"]) or found[key], value=found[key])
+            return gr.update(choices=self._offered(found["dataset_dir"]) or found[key], value=found[key])
         if "model_name_or_path" in found and key == "adapter_name_or_path":
             return gr.update(choices=self._top_bar.checkpoints(found["model_name_or_path"]), value=found[key])
         if "model_name_or_path" in found and key == "learning_rate":

@@ -7,7 +7,9 @@ from typing import Any
 import gradio as gr
 
 from app import form, fragments, runs, saved_settings
+from app.command_preview import preview
 from app.dataset_preview import DatasetPreview
+from app.device_panel import DevicePanel
 from app.devices import devices
 from app.estimate import EstimatePanel
 from app.monitor_panel import Monitor
@@ -23,7 +25,7 @@ from trainer.launch import Launch
 from trainer.prepare import check
 from trainer.problems import Problem, Problems
 from trainer.settings import TrainSettings, label, parse
-from trainer.settings_file import read_yaml, to_shell
+from trainer.settings_file import read_yaml
 
 
 def short(path: Path) -> str:
@@ -61,7 +63,8 @@ class TrainTab:
                 allow_custom_value=True,
                 elem_id="config_path",
             )
-            self.processes = ProcessControls(text)
+            self.processes = ProcessControls(self._page)
+        DevicePanel(self._page)
         self.processes.lay_out_machines()
         self.estimate = EstimatePanel(text)
         self.messages = gr.HTML(elem_id="messages", apply_default_css=False)
@@ -156,6 +159,7 @@ class TrainTab:
         values.setdefault("output_dir", runs.new_name())
         values.setdefault("model_name_or_path", self._page.model)
         values.setdefault("adapter_name_or_path", "")
+        values.setdefault("devices", self.processes.proposed())
         processes = [gr.update(value=values[one.elem_id]) if one.elem_id in values else gr.skip()
                      for one in self.processes.inputs]  # fmt: skip
         return [config_path, *self.form.filled(values), *processes]
@@ -165,7 +169,7 @@ class TrainTab:
         values = {key: self.fields[key].value for key in form.KEYS}
         values |= {"learning_rate": self._top_bar.learning_rate(page.model)[0], "dataset": self.form.preselected(),
                    "output_dir": runs.new_name()}  # fmt: skip
-        processes = [gr.update(value=one.value) for one in self.processes.inputs]
+        processes = [gr.update(value=value) for value in self.processes.defaults()]
         notice = fragments.notice_html(self._text("restored_defaults"))
         return [notice, gr.update(visible=False), *self.form.filled(values), *processes]
 
@@ -176,7 +180,7 @@ class TrainTab:
             settings, launch = self._asked(values)
         except (Problem, Problems) as error:
             return [refused_html(error, self._text), gr.update(visible=False), ""]
-        return ["", gr.update(visible=True), self._commands(settings, launch)]
+        return ["", gr.update(visible=True), preview(settings, launch, self._text)]
 
     def _on_change(self, *values: Any) -> list[Any]:
         """The command of the form as it is now; of a form with mistakes there is none, but what they are."""
@@ -184,20 +188,12 @@ class TrainTab:
             settings, launch = self._asked(values)
         except (Problem, Problems) as error:
             return [refused_html(error, self._text), ""]
-        return ["", self._commands(settings, launch)]
+        return ["", preview(settings, launch, self._text)]
 
     def _asked(self, values: Sequence[Any]) -> tuple[TrainSettings, Launch]:
         """What the form and the process controls ask for. Raises Problem or Problems."""
         settings = form.for_training(self.form.settings(values[: len(form.KEYS)]))
         return settings, launch_of(values[len(form.KEYS) :])
-
-    def _commands(self, settings: TrainSettings, launch: Launch) -> str:
-        """What Start runs; of several machines what each one runs."""
-        commands = [to_shell(runs.command(settings, launch, rank)) for rank in range(launch.nodes)]
-        if launch.nodes > 1:
-            heads = [self._text("command.machine", number=rank + 1) for rank in range(launch.nodes)]
-            commands = [f"# {head}\n{words}\n" for head, words in zip(heads, commands, strict=True)]
-        return "\n".join(commands)
 
     def _on_save(self, name: str, *values: Any) -> list[Any]:
         try:
@@ -299,6 +295,8 @@ class TrainTab:
         run = self.monitor.run(shown)
         if run is not None and run.alive and runs.stop(run.folder):
             return self._answer("", shown)  # the trainer's own stage says that it is stopping
+        if run is not None and run.status == "elsewhere" and runs.stop(run.folder):
+            return self._answer(fragments.notice_html(self._text("abort_elsewhere", host=run.host)), shown)
         others = runs.alive(self._page.runs_dir)
         words = self._text("abort_other", run=others[0].name) if others else self._text("nothing_to_abort")
         return self._answer(fragments.notice_html(words), shown)

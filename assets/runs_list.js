@@ -149,7 +149,7 @@ function offer() {
     compare: list.length >= least && list.length <= most && list.every((entry) => !entry.new),
     resume: one && list[0].resumable,
     continue: one && !list[0].new,
-    abort: list.length > 0 && list.every((entry) => entry.alive),
+    abort: list.length > 0 && list.every((entry) => entry.alive || entry.elsewhere),
     delete: list.length > 0 && list.every((entry) => !entry.alive && entry.place == null),
   };
   for (const [act, can] of Object.entries(possible)) root.querySelector(`[data-act=${act}]`).disabled = !can;

@@ -1,11 +1,11 @@
 """Attention over samples laid end to end without padding, where a kernel for it exists.
 
-CUDA: torch's own varlen flash attention, registered in transformers' attention interface.
-NPU: transformers maps its flash attention to npu_fusion_attention (not run on such a device yet).
-Elsewhere samples are padded: a dense mask over all of them costs more than padding does.
+device_kinds.py says by what: torch's own varlen flash attention, registered in transformers' attention interface, or
+one of transformers' own. Elsewhere samples are padded: a dense mask over all of them costs more than padding does.
 """
 
 import inspect
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -14,23 +14,22 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 
+from trainer import device_kinds
 from trainer.device import Device
 
-NAME = "torch_varlen"
+log = logging.getLogger("trainer")
+
+NAME = device_kinds.TORCH_VARLEN
 
 
 def varlen_implementation(device: Device, dtype: torch.dtype) -> str | None:
     """The attention implementation for unpadded passes on `device`, None where there is none."""
     if dtype not in (torch.bfloat16, torch.float16):
         return None
-    if device.type == "cuda":
-        try:
-            from torch.nn.attention.varlen import varlen_attn  # noqa: F401
-        except ImportError:  # torch < 2.10
-            return None
+    found = device.kind.unpadded_attention
+    if found == NAME:
         AttentionInterface.register(NAME, varlen_attention)
-        return NAME
-    return "flash_attention_2" if device.type == "npu" else None
+    return found
 
 
 def use_varlen(model: PreTrainedModel, implementation: str) -> bool:
@@ -39,7 +38,13 @@ def use_varlen(model: PreTrainedModel, implementation: str) -> bool:
     capped = getattr(config, "attn_logit_softcapping", None)
     if not model._supports_attention_backend or capped or "sdpa" not in str(config._attn_implementation):
         return False
-    model.set_attn_implementation(implementation)
+    if implementation != NAME and any(getattr(module, "sliding_window", None) for module in model.modules()):
+        return False  # transformers leaves the window out where npu_fusion_attention computes, and says nothing
+    try:
+        model.set_attn_implementation(implementation)
+    except ImportError as error:  # transformers does not find what the kernel comes with
+        log.warning("samples are padded: %s", error)
+        return False
     return True
 
 
@@ -95,12 +100,9 @@ def continuing_attention(device_type: str, dtype: torch.dtype) -> Callable[[Tens
     q: (tokens, heads, head_dim) · k, v: (length, kv_heads, head_dim), the last `tokens` of them q's own. Returns as q.
     The plain SDPA would write a mask and all scores, or have cuDNN plan half a second for every new length.
     """
-    if device_type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+    if device_kinds.of(device_type).unpadded_attention != NAME or dtype not in (torch.bfloat16, torch.float16):
         return None
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:  # torch < 2.10
-        return None
+    from torch.nn.attention.varlen import varlen_attn
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         starts_q, starts_k = (_whole(len(part), q.device) for part in (q, k))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer import sampling
+from trainer import sampling, torch_import, unused_accelerators
 from trainer.chat_failure import as_problem
 from trainer.chat_pipes import Inbox, Replies, Request, guarded_stdin, guarded_stdout
 from trainer.compare import Column, columns_of, failing, in_turn, messages_of
@@ -41,12 +41,14 @@ class Session:
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
         self._model: ChatModel | None = None
+        self._unused: list[Problem] | None = None
 
     def load(self, request: Request) -> None:
         started = time.monotonic()
         model = check_model_folder(str(request.get("model") or ""))
         adapter = check_adapter_folder(str(request["adapter"])) if request.get("adapter") else None
         dtype: Any = request.get("dtype") or "auto"
+        torch_import.prepare()
         weights = _begin(model, dtype) if self._model is None else None
         from trainer import chat_model  # takes seconds
 
@@ -71,11 +73,18 @@ class Session:
             template_origin=loaded.template.origin,
             warnings=[
                 {"code": problem.code, "values": problem.values}
-                for problem in loaded.template.warnings(str(loaded.folder))
+                for problem in (*self._of_the_device(), *loaded.template.warnings(str(loaded.folder)))
             ],
             seconds=round(time.monotonic() - started, 3),
             memory_gib=round(loaded.device.memory_gib(), 3),
         )
+
+    def _of_the_device(self) -> list[Problem]:
+        """Asked once: what a machine has does not change, and an adapter is to be had at once."""
+        if self._unused is None:
+            problem = unused_accelerators.problem()
+            self._unused = [problem] if problem else []
+        return self._unused
 
     def generate(self, request: Request) -> None:
         """Every column ends with a done event or a problem of its own."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from trainer import sampling, settings
+from trainer import sampling, settings, torch_import, unused_accelerators
 from trainer.chat_failure import as_problem
 from trainer.chat_pipes import guarded_stdout
 from trainer.command import terminal_language
@@ -113,6 +113,7 @@ class Talk:
     def load(self, folder: Path, adapter: Path | None, template: str, trust_remote_code: bool) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
         warnings.simplefilter("ignore")
+        torch_import.prepare()
         try:
             from transformers.utils import logging
 
@@ -124,6 +125,8 @@ class Talk:
                                           trust_remote_code=trust_remote_code)  # fmt: skip
         except Exception as error:
             raise as_problem(error) from error
+        if problem := unused_accelerators.problem():
+            print(problem.sentence(self._language), file=sys.stderr)
 
     def converse(self) -> None:
         """Until /exit or the end of input."""

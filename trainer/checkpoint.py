@@ -19,7 +19,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from trainer import run_folder
+from trainer import device, run_folder
 from trainer.adapter import save_adapter
 from trainer.plain_file import read_plain
 from trainer.problems import Problem
@@ -175,10 +175,8 @@ def rng_state() -> dict[str, Any]:
         "numpy": [kind, torch.from_numpy(values.astype("int64")), position, has_gauss, cached],
         "cpu": torch.get_rng_state(),
     }
-    if torch.accelerator.is_available():
-        accelerator = torch.accelerator.current_accelerator()
-        assert accelerator is not None
-        state["device"] = getattr(torch, accelerator.type).get_rng_state()
+    if (of_device := device.current().rng_state()) is not None:
+        state["device"] = of_device
     return state
 
 
@@ -199,10 +197,7 @@ def _set_rng(state: dict[str, Any]) -> None:
     kind, values, position, has_gauss, cached = state["numpy"]
     numpy.random.set_state((kind, values.numpy().astype("uint32"), position, has_gauss, cached))
     torch.set_rng_state(state["cpu"])
-    if "device" in state and torch.accelerator.is_available():
-        accelerator = torch.accelerator.current_accelerator()
-        assert accelerator is not None
-        getattr(torch, accelerator.type).set_rng_state(state["device"])
+    device.current().set_rng_state(state.get("device"))
 
 
 def apply_umask(folder: Path) -> None:

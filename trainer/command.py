@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from trainer import accelerators, address, run_folder, torchrun
+from trainer import accelerators, address, run_folder, torch_import, torchrun, unused_accelerators
 from trainer.events import EventLog, FollowerLog
 from trainer.launch import Launch
 from trainer.model_folder import read_ahead
@@ -25,6 +25,11 @@ from trainer.problems import Language, Problem, Problems
 from trainer.quantization import without_bitsandbytes
 from trainer.settings import TrainSettings, choices, default_text, keys, label, parse, shown
 from trainer.settings_file import read_yaml, to_yaml
+
+log = logging.getLogger("trainer")
+
+# How often it is seen whether another machine's page asks the run to end: a look is a request to a shared disk.
+LOOK_S = 2.0
 
 
 def terminal_language() -> Language:
@@ -106,6 +111,8 @@ def main(argv: list[str]) -> int:
         # DeepSpeed runs under torchrun even where it runs one process.
         several = processes is not None and (processes.several or settings.deepspeed is not None)
         stop.tell(events, (lambda: torchrun.relay_stop(events)) if several else None)
+        if leads:
+            stop.look_into(folder)
         if processes and several:
             return torchrun.run(processes, settings, events, stop.asked)
         return _train(settings, events, stop)
@@ -128,13 +135,22 @@ def _train(settings: TrainSettings, events: EventLog, stop: "StopOnSignals") -> 
     _log_to(Path(settings.output_dir) / run_folder.LOG)
     # A crash in a library leaves its name in the log.
     faulthandler.enable((Path(settings.output_dir) / run_folder.LOG).open("ab"))
+    torch_import.prepare()
     from trainer.weights import Weights  # torch from here on
 
     plain = settings.finetuning_type == "lora" and not settings.quantization_bit and torchrun.rank() is None
     weights = Weights.ahead(Path(settings.model_name_or_path), settings.compute_type) if plain else None
+    _tell_of_the_processor(events)
     from trainer.train import run  # takes seconds
 
     return run(settings, events, stop.asked, weights)
+
+
+def _tell_of_the_processor(events: EventLog) -> None:
+    """Once on each machine, where the run does not use what the machine has."""
+    if os.environ.get("LOCAL_RANK", "0") == "0" and (problem := unused_accelerators.problem()):
+        log.warning("%s", problem.sentence(terminal_language()))
+        events.append("warning", code=problem.code, **problem.values)
 
 
 def _share_the_cores() -> None:
@@ -176,6 +192,18 @@ class StopOnSignals:
         self._events, self._then = events, then
         if self.asked.is_set():
             self._answer()
+
+    def look_into(self, folder: Path) -> None:
+        """From now on it is also asked for by a file there, as a page on another machine leaves it."""
+
+        def look() -> None:
+            while not self.asked.wait(LOOK_S):
+                if (folder / run_folder.STOP_WANTED).exists():
+                    (folder / run_folder.STOP_ASKED).touch()
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+
+        threading.Thread(target=look, daemon=True, name="stop wanted").start()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.asked.set()
@@ -224,7 +252,8 @@ def claim(folder: Path, settings: TrainSettings) -> tuple[IO[str], EventLog]:
         if not (folder / run_folder.CONFIG).exists():
             run_folder.write_whole(folder / run_folder.CONFIG, to_yaml(settings))
         events = EventLog(folder / run_folder.EVENTS)
-        (folder / run_folder.STOP_ASKED).unlink(missing_ok=True)
+        for asked in (run_folder.STOP_ASKED, run_folder.STOP_WANTED):
+            (folder / asked).unlink(missing_ok=True)
         events.keep_room()
         events.stage("starting")
     except OSError as error:

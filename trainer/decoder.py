@@ -5,6 +5,7 @@ is some twenty operations on plain tensors, with q, k, v in one product, gate an
 is written in place. Whether a model of a known family computes just this is found out by trying.
 """
 
+import logging
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.attention import continuing_attention
+from trainer.device import is_out_of_memory
+
+log = logging.getLogger("trainer")
 
 # Whose frequencies do not depend on how long the text is.
 ROTARY_TYPES = {"default", "linear", "llama3", "yarn"}
@@ -144,9 +148,14 @@ class Decoder:
             return None
         try:
             decoder = cls(model)
+            return decoder if decoder._agrees() else None
         except (AttributeError, KeyError):
             return None
-        return decoder if decoder._agrees() else None
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            log.warning("decoding as transformers does: %s", error)  # an operator that this device has not
+            return None
 
     def rotary(self, length: int) -> tuple[Tensor, Tensor]:
         """cos and sin of the positions below `length` at least, (positions, head_dim) in the model's dtype."""

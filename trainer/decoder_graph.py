@@ -1,4 +1,4 @@
-"""One-token steps as captured CUDA graphs: the processor says once what to do, and the device goes from token to token.
+"""One-token steps as captured graphs: the processor says once what to do, and the device goes from token to token.
 
 A step takes the token and the position from memory on the device, and leaves the next ones there.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer import device, device_kinds
 from trainer.decoder import Cache, Decoder, LowRank, product, same_logits, trial_ids
 from trainer.draw import Draw
 
@@ -31,12 +32,13 @@ class Graphs:
             torch.zeros(count, dtype=decoder.dtype, device=decoder.device)
             for count in (len(decoder.final_norm), len(weight["qkv"]), len(weight["gate_up"]) // 2, len(decoder.output))
         )
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool = device.graph_pool(decoder.device)
 
     @classmethod
     def of(cls, decoder: Decoder) -> "Graphs | None":
         """None where kernels cannot be compiled, or give other numbers than the plain pass."""
-        if decoder.device.type != "cuda" or decoder.dtype not in (torch.bfloat16, torch.float16):
+        captures = device_kinds.of(decoder.device.type).captures_graphs
+        if not captures or decoder.dtype not in (torch.bfloat16, torch.float16):
             return None
         try:
             graphs = cls(decoder)
@@ -48,9 +50,7 @@ class Graphs:
     def steps(self, cache: Cache, adapter: LowRank | None, draw: Draw, token: Tensor, position: int) -> "Steps":
         """Steps from `token`, which comes at `position` and is not in the cache yet."""
         place = torch.tensor([position], device=token.device)
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
-        with torch.inference_mode(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.inference_mode(), device.captured(token.device, self._pool) as graph:
             token.copy_(draw(self.logits(token, place, cache, adapter)))
             place += 1
         return Steps(graph, token, (place, cache, adapter, draw, self._decoder.rotary(cache.capacity)))
@@ -106,9 +106,7 @@ class Graphs:
         """Captures what `read` does with this cache: the next turn's first token then comes sooner."""
         if cache.short is None or getattr(cache.short, "adapter", adapter) is not adapter:
             given = torch.zeros(SHORT + 2, dtype=torch.int64, device=self._decoder.device)
-            graph = torch.cuda.CUDAGraph()
-            torch.cuda.synchronize()
-            with torch.inference_mode(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.inference_mode(), device.captured(given.device) as graph:
                 logits = self._short(given, cache, adapter)
             cache.short = _ShortRead(graph, given, logits, adapter, (self._decoder.rotary(cache.capacity),))
 
@@ -157,7 +155,7 @@ class Graphs:
 class _ShortRead:
     """A captured read of SHORT tokens. `used`: what it reads besides, kept alive."""
 
-    graph: torch.cuda.CUDAGraph
+    graph: device.Graph
     given: Tensor
     logits: Tensor
     adapter: LowRank | None
@@ -172,11 +170,13 @@ class _ShortRead:
 class Steps:
     """A captured step, and the ids that its replays leave, read one after the other."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, token: Tensor, used: tuple[object, ...]) -> None:
+    def __init__(self, graph: device.Graph, token: Tensor, used: tuple[object, ...]) -> None:
         """`used`: what the graph reads and writes. It knows addresses alone, and freed memory becomes another's."""
         self._graph, self._token, self._used = graph, token, used
-        self._ahead: deque[tuple[Tensor, torch.cuda.Event]] = deque()
-        self._free = [(torch.zeros(1, dtype=torch.int64, pin_memory=True), torch.cuda.Event()) for _ in range(2)]
+        self._ahead: deque[tuple[Tensor, device.Event]] = deque()
+        self._free = [
+            (torch.zeros(1, dtype=torch.int64, pin_memory=True), device.event(token.device)) for _ in range(2)
+        ]
 
     def launch(self) -> None:
         """Starts one step; at most two may be unread."""

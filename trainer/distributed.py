@@ -6,6 +6,7 @@ Sharded: weights, gradients and optimizer state are cut over the processes by Py
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -22,7 +23,15 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from trainer import again, batching, run_folder, torchrun
 from trainer.again import Start
 from trainer.chat_template import Sample
-from trainer.device import Device, current, is_out_of_memory
+from trainer.device import (
+    Device,
+    collective_backend,
+    collective_device,
+    current,
+    is_collective_error,
+    is_out_of_memory,
+    take_place,
+)
 from trainer.events import EventLog
 from trainer.memory import is_sharded
 from trainer.model_folder import resolve
@@ -33,10 +42,6 @@ from trainer.problems import Problem
 from trainer.settings import TrainSettings
 
 log = logging.getLogger("trainer")
-
-# Longer than the slowest save, during which the others wait. A process that died is noticed by the launcher.
-TIMEOUT = timedelta(hours=1)
-BACKENDS = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl"}
 
 # How long a process that failed waits for another one's word on the cause.
 LOST_PEER_WAIT_S, FOLLOWER_WAIT_S = 5, 2
@@ -55,27 +60,20 @@ class Ranks:
         self._less: Callable[[], dict[str, Any]] | None = None
 
     @classmethod
-    def join(cls) -> "Ranks":
-        """Joins torchrun's processes, if this is one, and takes the device of its place on this machine."""
+    def join(cls, timeout_s: int) -> "Ranks":
+        """Joins torchrun's processes, if this is one, and takes the device of its place on this machine. `timeout_s`:
+        how long one of them may let the others wait."""
         if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
             return cls()
-        kind = "cpu"
-        if torch.accelerator.is_available():
-            accelerator = torch.accelerator.current_accelerator()
-            assert accelerator is not None
-            kind = accelerator.type
-            here, devices = int(os.environ["LOCAL_WORLD_SIZE"]), torch.accelerator.device_count()
-            if here > devices:
-                raise Problem("more_processes_than_devices", processes=here, devices=devices)
-            torch.accelerator.set_device_index(int(os.environ["LOCAL_RANK"]))
-        device = torch.device(kind, torch.accelerator.current_device_index()) if kind != "cpu" else None
+        device, timeout = take_place(), timedelta(seconds=timeout_s)
+        backend, place = collective_backend(device), None if device.is_processor else device.torch_device
         if not torchrun.launched():
-            distributed.init_process_group(BACKENDS[kind], timeout=TIMEOUT, device_id=device)
+            distributed.init_process_group(backend, timeout=timeout, device_id=place)
             return cls(distributed.get_rank(), distributed.get_world_size())
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         peers = Peers(size)
-        distributed.init_process_group(BACKENDS[kind], timeout=TIMEOUT, device_id=device, rank=rank, world_size=size,
-                                       store=peers.group_store(TIMEOUT))  # fmt: skip
+        distributed.init_process_group(backend, timeout=timeout, device_id=place, rank=rank, world_size=size,
+                                       store=peers.group_store(timeout))  # fmt: skip
         return cls(rank, size, peers)
 
     def leave(self) -> None:
@@ -95,7 +93,7 @@ class Ranks:
         lost = is_lost_peer(error)
         if lost or not self.leads:
             time.sleep(LOST_PEER_WAIT_S if lost else FOLLOWER_WAIT_S)
-        return Problem("connection_lost", detail=str(error).strip().split("\n")[0][:200]) if lost else error
+        return Problem("connection_lost", detail=_first_words(error)) if lost else error
 
     def abandon(self, problem: Problem) -> None:
         """Ends this process where there are others, and them: to leave in good order would mean to wait for them."""
@@ -152,15 +150,16 @@ class Ranks:
 
     def most(self, value: int) -> int:
         """The greatest of the processes' values."""
-        return int(self._reduced([value], distributed.ReduceOp.MAX)[0])
+        return int(self._reduced([value], distributed.ReduceOp.MAX, torch.int64)[0])
 
     def any(self, truth: bool) -> bool:
         return bool(self.most(int(truth)))
 
-    def _reduced(self, values: Iterable[float], how: Any) -> list[float]:
+    def _reduced(self, values: Iterable[float], how: Any, dtype: torch.dtype | None = None) -> list[float]:
         if self.size == 1:
             return list(values)
-        together = torch.tensor(list(values), dtype=torch.float64, device=_device())
+        place = collective_device()
+        together = torch.tensor(list(values), dtype=dtype or place.widest, device=place.torch_device)
         distributed.all_reduce(together, how)
         return together.tolist()
 
@@ -276,15 +275,6 @@ def _all_reduced(trained: list[nn.Parameter], numbers: Tensor) -> Tensor:
     return numbers
 
 
-def _device() -> torch.device:
-    """Where this process's collectives take place."""
-    if distributed.get_backend() == "gloo":
-        return torch.device("cpu")
-    accelerator = torch.accelerator.current_accelerator()
-    assert accelerator is not None
-    return torch.device(accelerator.type, torch.accelerator.current_device_index())
-
-
 def widen(root: nn.Module) -> None:
     """Keeps the trained shards below `root` in fp32, whatever they were read as."""
     if any(parameter.requires_grad and parameter.dtype != torch.float32 for parameter in root.parameters()):
@@ -295,7 +285,7 @@ def from_the_first(value: Tensor) -> Tensor:
     """The first process's `value`, where there are several."""
     if not distributed.is_initialized():
         return value
-    sent = value.to(_device()).contiguous()
+    sent = value.to(collective_device().torch_device).contiguous()
     distributed.broadcast(sent, 0)
     return sent.to(value.device)
 
@@ -327,9 +317,16 @@ def number(value: Tensor) -> float:
     return float(value.full_tensor() if isinstance(value, DTensor) else value)
 
 
+def _first_words(error: Exception) -> str:
+    """What an error says before its advice; without the line of C++ that it came from."""
+    line = str(error).strip().split("\n")[0].split(". This ")[0]
+    return re.sub(r"^\[\S+:\d+\] ", "", line)[:200]
+
+
 def is_lost_peer(error: BaseException) -> bool:
     """Whether `error` is another process's end, as its partners see it."""
     if isinstance(error, Problem):
         return False
-    words = ("gloo", "NCCL", "HCCL", "Connection closed by peer", "Connection reset by peer")
-    return isinstance(error, distributed.DistError) or any(word in str(error) for word in words)
+    words = ("Connection closed by peer", "Connection reset by peer")
+    told = is_collective_error(str(error)) or any(word in str(error) for word in words)
+    return told or isinstance(error, distributed.DistError)

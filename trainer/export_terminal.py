@@ -10,6 +10,7 @@ import traceback
 import warnings
 from typing import Any
 
+from trainer import torch_import, unused_accelerators
 from trainer.command import terminal_language, typed_values
 from trainer.events import EventLog
 from trainer.export_plan import LOG, MODEL, Plan, check, claim, publish
@@ -100,6 +101,9 @@ def _export(plan: Plan, events: EventLog) -> dict[str, Any]:
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.simplefilter("ignore")  # what libraries tell each other
     read_ahead(plan.model)
+    torch_import.prepare()
+    if plan.settings.export_device != "cpu" and (problem := unused_accelerators.problem()):
+        events.append("warning", code=problem.code, **problem.values)
     from transformers.utils import logging  # takes seconds
 
     logging.set_verbosity_error()

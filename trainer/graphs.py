@@ -1,4 +1,4 @@
-"""CUDA graphs of whole passes: on short samples a pass is some 5,000 launches, which take longer than the kernels.
+"""Captured graphs of whole passes: on short samples a pass is some 5,000 launches, which take longer than the kernels.
 
 A pass is padded to a few shapes (tokens, labels, samples); one that comes a second time is captured,
 forward and backward together, and replayed from then on. Gradients are added to the same tensors each time.
@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from trainer import device
 from trainer.batching import Batch
 from trainer.device import is_out_of_memory
 
@@ -25,7 +26,7 @@ Shape = tuple[int, int, int, int]
 
 @dataclass
 class _Graph:
-    graph: torch.cuda.CUDAGraph
+    graph: device.Graph
     inputs: Batch
     loss: Tensor
 
@@ -33,11 +34,11 @@ class _Graph:
 class PassGraphs:
     """Call it with a batch to run it: by replay, by capture or as `run` does. Returns the loss."""
 
-    def __init__(self, run: Callable[[Batch], Tensor]) -> None:
-        self._run = run
+    def __init__(self, run: Callable[[Batch], Tensor], place: torch.device) -> None:
+        self._run, self._place = run, place
         self._graphs: dict[Shape, _Graph] = {}
         self._seen: set[Shape] = set()
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool = device.graph_pool(place)
         self._failed = False
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -56,10 +57,8 @@ class PassGraphs:
             return False
         inputs = _blank(shape, batch)
         _pad_into(inputs, batch)
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
         try:
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with device.captured(self._place, self._pool) as graph:
                 loss = self._run(inputs)
         except RuntimeError as error:
             if is_out_of_memory(error):
@@ -85,10 +84,10 @@ def _shape(batch: Batch) -> Shape:
 
 def _blank(shape: Shape, like: Batch) -> Batch:
     tokens, labels, samples, longest = shape
-    device = like.input_ids.device
+    place = like.input_ids.device
 
     def zeros(*size: int, dtype: torch.dtype = torch.int64) -> Tensor:
-        return torch.zeros(size, dtype=dtype, device=device)
+        return torch.zeros(size, dtype=dtype, device=place)
 
     return Batch(
         input_ids=zeros(1, tokens),

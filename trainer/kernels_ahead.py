@@ -20,12 +20,12 @@ log = logging.getLogger("trainer")
 
 
 def compile_ahead(folder: Path, compute_type: ComputeType) -> None:
-    """Begins in a thread, for a CUDA device. What fails here fails again, and is told, when the model is prepared."""
+    """Begins in a thread, where the kernels are used. What fails here fails again, and is told, when the model is prepared."""
 
     def begin() -> None:
         try:
             device = current()
-            if device.type == "cuda":
+            if device.kind.captures_graphs:
                 config = json.loads((resolve(folder) / "config.json").read_text(encoding="utf-8"))
                 _run_once(config, device.dtype(compute_type), device.torch_device)
         except Exception as error:

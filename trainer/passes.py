@@ -1,5 +1,6 @@
 """How a step's samples run through the model: in as few passes as fit the device, whatever the user's batch size."""
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +25,8 @@ from trainer.model import causal_lm, checkpoint_activations
 from trainer.packed import lengths_of
 from trainer.problems import Problem
 from trainer.settings import label
+
+log = logging.getLogger("trainer")
 
 MOST_THREADS = 4
 # What a pass may use of the memory that is free before it: the allocator loses some to fragments.
@@ -78,8 +81,9 @@ class Passes:
 
     def use_graphs(self) -> None:
         """From now on passes of a shape that comes again are captured and replayed, where the device can."""
-        if self._device.type == "cuda" and self._unpadded and not self._scaler.is_enabled() and not self.checkpointed:
-            self._graphs = PassGraphs(self._run)
+        captures = self._device.kind.captures_graphs and self._unpadded
+        if captures and not self._scaler.is_enabled() and not self.checkpointed:
+            self._graphs = PassGraphs(self._run, self._device.torch_device)
 
     def in_step_with(self, ranks: Ranks, zero: Zero | None = None) -> None:
         """From now on every process runs as many passes as the one that needs most: each gathers weights from all.
@@ -108,15 +112,23 @@ class Passes:
         self._loss_of.eval()  # dropout would make any two passes differ
         with torch.no_grad(), self._autocast():
             padded = [self._loss_of(self._padded([sample], 1.0), states=True) for sample in trial]
-            if not use_varlen(causal_lm(self._loss_of.model), implementation):
-                self._loss_of.train()
-                return
-            together = self._loss_of(batching.flatten(trial).to(self._device.torch_device), states=True)
+            if use_varlen(causal_lm(self._loss_of.model), implementation):
+                self._unpadded = self._is_isolated(trial, torch.cat(padded))
         self._loss_of.train()
-        # Two kernels in 16 bits are a few hundredths apart; a sample that sees another is by as much as it has.
-        self._unpadded = are_close(together, torch.cat(padded), 0.2)
-        if not self._unpadded:  # this model does more in its attention than the kernel knows
-            causal_lm(self._loss_of.model).set_attn_implementation("sdpa")
+
+    def _is_isolated(self, trial: list[Sample], padded: Tensor) -> bool:
+        """Whether `trial` laid end to end gives what its samples give alone; else they are padded from now on."""
+        try:
+            together = self._loss_of(batching.flatten(trial).to(self._device.torch_device), states=True)
+            # Two kernels in 16 bits are a few hundredths apart; a sample that sees another is by as much as it has.
+            if are_close(together, padded, 0.2):
+                return True  # else this model does more in its attention than the kernel knows
+        except RuntimeError as error:
+            if self._ranks or is_out_of_memory(error):  # the others are amid the same pass
+                raise
+            log.warning("samples are padded: %s", error)  # a kernel that is not made for this device or this model
+        causal_lm(self._loss_of.model).set_attn_implementation("sdpa")
+        return False
 
     def fit(self, samples: Sequence[Sample], checkpointing: bool | None) -> None:
         """Finds the token budget, and whether activations are kept, by running the longest of `samples` once.
@@ -253,7 +265,7 @@ class Passes:
         return float(total)
 
     def _summed(self, samples: Sequence[Sample]) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=self._device.torch_device)
+        total = torch.zeros((), dtype=self._device.widest, device=self._device.torch_device)
         # Cut in stretches: the cut is quadratic in the samples it sees.
         groups = [group for start in range(0, len(samples), 64) for group in self._cut(samples[start : start + 64])]
         for group, weight in self._matched(groups, 1.0):

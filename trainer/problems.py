@@ -8,6 +8,7 @@ import string
 from typing import Any, Literal, get_args
 
 from trainer.data_problems import DATA_SENTENCES
+from trainer.device_problems import DEVICE_SENTENCES
 from trainer.download_problems import DOWNLOAD_SENTENCES
 from trainer.prepare_problems import PREPARE_SENTENCES
 from trainer.system_words import in_chinese
@@ -20,6 +21,7 @@ LANGUAGES: tuple[Language, ...] = get_args(Language)
 # code -> (en, zh). {label} is a setting's or a field's label in the reader's language.
 SENTENCES: dict[str, tuple[str, str]] = {
     **DATA_SENTENCES,
+    **DEVICE_SENTENCES,
     **DOWNLOAD_SENTENCES,
     **TEMPLATE_SENTENCES,
     **PREPARE_SENTENCES,
@@ -312,9 +314,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{label}：{value} 需要 bitsandbytes 0.48 或更新的软件包，这里没有安装。"
         "请另选，或安装：pip install 'tunedesk[quant]'。",
     ),
-    "quantization_on_npu": (
-        "{label}: {value} needs the package bitsandbytes, which does not run on an Ascend NPU. Choose another.",
-        "{label}：{value} 需要 bitsandbytes 软件包，而它不能在昇腾 NPU 上运行。请另选。",
+    "quantization_device": (
+        "{label}: {value} needs the package bitsandbytes, which does not run on this machine's accelerators. "
+        "Choose another.",
+        "{label}：{value} 需要 bitsandbytes 软件包，而它不能在本机的加速卡上运行。请另选。",
     ),
     "quantized_already": (
         "{label} must be none: the model in {path} is stored quantized already ({stored}).",
@@ -557,6 +560,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "was ended there. Only {host} can tell; if it is over, resume from the last checkpoint.",
         "这次训练在机器 {host} 上，已有 {ago}没有新记录：那台机器失联或关机，或训练在那里被终止，本机无法判断。"
         "确认它已结束后，请从最近的检查点继续。",
+    ),
+    "container_ended": (
+        "The container that it trained in ({host}) ended before the run had saved. Resume from the last checkpoint, or "
+        "start again; give the container more time to stop (docker stop -t, terminationGracePeriodSeconds).",
+        "训练所在的容器（{host}）在保存之前就结束了。请从最近的检查点继续，或重新开始；"
+        "请给容器更多停止时间（docker stop -t、terminationGracePeriodSeconds）。",
     ),
     "other_host": (
         "This run belongs to machine {host}; only that machine can tell whether it is alive.",
@@ -886,5 +895,5 @@ class Problems(ValueError):
 def quoted(value: Any) -> str:
     """`value` as shown inside a sentence: one line, at most 80 characters, in back quotes."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
-    text = " ".join(text.split())
+    text = " ".join(text.encode(errors="backslashreplace").decode().split())  # half of a character cannot be printed
     return f"`{text[:80]}…`" if len(text) > 80 else f"`{text}`"

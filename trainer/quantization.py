@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainer import device_kinds
 from trainer.accelerators import accelerators
 from trainer.model_folder import resolve
 from trainer.problems import Problem
@@ -18,8 +19,8 @@ OLDEST = (0, 48)
 
 def quantization_missing() -> str | None:
     """Why nothing can be quantized here, as a problem's code; None where it can."""
-    if any(device.kind == "npu" for device in accelerators()):
-        return "quantization_on_npu"
+    if not all(device_kinds.of(device.kind).quantizes for device in accelerators()):
+        return "quantization_device"
     try:
         version = importlib.metadata.version("bitsandbytes")
     except importlib.metadata.PackageNotFoundError:

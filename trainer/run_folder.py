@@ -28,6 +28,8 @@ CONFIG, IDENTITY, EVENTS, LOG, LOCK, PLOT = (
 )
 # There while the page has asked the trainer to end, and nobody else.
 STOP_ASKED = ".stop_asked"
+# There when a page asks whose signals do not reach the trainer: it is on another machine, or in another pod.
+STOP_WANTED = ".stop_wanted"
 STATE, OPTIMIZER, RNG = RESUME_FILES = ("trainer_state.json", "optimizer.pt", "rng_state.pt")
 WEIGHT_FILES = (
     "adapter_model.safetensors",
@@ -41,10 +43,10 @@ class Identity:
     """Which process writes a run, and how it found the folder.
 
     `started`: seconds since the epoch; `ticks`: the same as the kernel counts it since the machine's start, which no
-    setting of the clock changes; `boot_id` tells machine restarts apart. `devices`: those that it takes, as
-    accelerators.chosen names them; () for all of the machine's. `folder` and `inode`: of the run folder, so that a copy
-    is known. `ends_before`: finished events that were there; `log_before`: bytes of its log. `oom_kills`: what
-    `oom_counter` said.
+    setting of the clock changes; `boot_id` tells machine restarts apart, `pid_namespace` the containers of one boot.
+    `devices`: those that it takes, as accelerators.chosen names them; () for all of the machine's. `folder` and `inode`:
+    of the run folder, so that a copy is known; `filesystem`: the number of what it is mounted from. `ends_before`:
+    finished events that were there; `log_before`: bytes of its log. `oom_kills`: what `oom_counter` said.
     """
 
     pid: int
@@ -55,6 +57,8 @@ class Identity:
     ticks: int = 0
     folder: str = ""
     inode: int = 0
+    filesystem: int = 0
+    pid_namespace: str = ""
     ends_before: int = 0
     log_before: int = 0
     oom_counter: str = ""
@@ -71,6 +75,7 @@ class Identity:
             socket.gethostname(),
             devices,
             ticks=_ticks(pid) or 0,
+            pid_namespace=_pid_namespace(),
             oom_counter=str(counter),
             oom_kills=oom.kills(counter) or 0,
         )
@@ -90,8 +95,20 @@ class Identity:
             return False
 
     def is_of_another_machine(self) -> bool:
-        """Whether it was written where this machine cannot see processes: another host, or another pod of this one's."""
-        return not self.copied and self.host != socket.gethostname() and not self.is_alive()
+        """Whether it was written where processes cannot be seen from here: another host, or another container of this
+        one's, which may go by this one's name."""
+        if self.copied or self.is_alive():
+            return False
+        return self.host != socket.gethostname() or (
+            self.boot_id == boot_id() and self.pid_namespace not in ("", _pid_namespace())
+        )
+
+    def shares_locks(self, folder: Path) -> bool:
+        """Whether a lock that it holds in `folder` is seen here: the same kernel, and the same mounted file system."""
+        try:
+            return self.boot_id == boot_id() and self.filesystem == folder.stat().st_dev
+        except OSError:
+            return False
 
     def memory_was_short(self) -> bool | None:
         """Whether the kernel has ended a process of this one's control group for memory since; None: it cannot tell."""
@@ -108,6 +125,14 @@ def _ticks(pid: int) -> int | None:
         return None
 
 
+def _pid_namespace() -> str:
+    """What the kernel calls the processes that are seen from here; "" where it has no name for them."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 def boot_id() -> str:
     """The kernel's id of this boot; "" where there is none (not Linux)."""
     try:
@@ -122,6 +147,7 @@ def write_identity(folder: Path, identity: Identity) -> None:
         identity,
         folder=str(folder.absolute()),
         inode=folder.stat().st_ino,
+        filesystem=folder.stat().st_dev,
         ends_before=sum(event["event"] == "finished" for event in read_events(folder / EVENTS)[0]),
         log_before=identity.log_before or _size(folder / LOG),
     )

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer import settings
+from trainer import settings, torch_import, unused_accelerators
 from trainer.chat_failure import as_problem
 from trainer.command import terminal_language
 from trainer.listener import LOOPBACK, Listener
@@ -118,6 +118,8 @@ def _serve(arguments: argparse.Namespace, language: Language) -> int:
     )
     worker.start()
     application = Server(worker, models, language).application(key)
+    if problem := unused_accelerators.problem():
+        print(problem.sentence(language), file=sys.stderr, flush=True)
     listener.listen()
     _announce(f"{listener.url}/v1", list(models), None if given else key, language)
     with contextlib.suppress(KeyboardInterrupt):  # it has closed everything and raises it once more
@@ -153,6 +155,7 @@ def _load(folder: Path, template: str, adapters: list[Path], trust_remote_code: 
     """The model, and each adapter tried on it. Raises Problem."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.simplefilter("ignore")
+    torch_import.prepare()
     try:
         from transformers.utils import logging  # takes seconds
 

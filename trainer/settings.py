@@ -238,6 +238,10 @@ class TrainSettings(BaseModel):
         "DeepSpeed 的优化器状态放在内存里，阶段 3 的权重也是：省显存，较慢",
         "DeepSpeed keeps optimizer state, in stage 3 weights too, in the host's memory: less device memory, slower",
         "true")
+    ddp_timeout: int = setting(3600, "file", "DDP 超时", "DDP timeout",
+        "多进程训练时，一个进程最多可让其余进程等待的秒数（例如保存期间）；超过即结束训练",
+        "Seconds that one process of several may let the others wait, as while it saves; longer ends the run",
+        ge=1, le=2**31 - 1)
     plot_loss: bool = setting(True, "file", "绘制损失", "Plot loss",
         "结束时写 training_loss.png", "Write training_loss.png at the end")
 
@@ -269,8 +273,6 @@ class TrainSettings(BaseModel):
     preprocessing_num_workers: Any = setting(None, "file", "预处理进程数", "Preprocessing workers",
         "在这里不起作用", "Has no effect here")
     dataloader_num_workers: Any = setting(None, "file", "数据加载进程数", "Dataloader workers",
-        "在这里不起作用", "Has no effect here")
-    ddp_timeout: Any = setting(None, "file", "DDP 超时", "DDP timeout",
         "在这里不起作用", "Has no effect here")
     # fmt: on
 

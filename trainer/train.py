@@ -20,7 +20,7 @@ from trainer.blocks import fuse_blocks
 from trainer.chat_template import ChatTemplate
 from trainer.data import load_samples
 from trainer.deepspeed import Zero
-from trainer.device import DTYPES, current, is_out_of_memory
+from trainer.device import DTYPES, current, is_out_of_memory, seed
 from trainer.distributed import Ranks, number, sharded_like, widen
 from trainer.estimate_event import note_estimate
 from trainer.events import EventLog
@@ -55,7 +55,7 @@ def run(
     transformers_logging.disable_progress_bar()
     ranks = Ranks()
     try:
-        ranks = Ranks.join()
+        ranks = Ranks.join(settings.ddp_timeout)
         result = train(settings, events, stop, ranks, weights)
         ranks.leave()
         return result
@@ -106,7 +106,7 @@ def train(
     began = time.monotonic()
     device = current()
     compute_type = device.compute_type(settings.compute_type)
-    torch.manual_seed(settings.seed)
+    seed(settings.seed)
 
     events.stage("preparing_data")
     tokenizer = load_tokenizer(model_folder, settings.trust_remote_code)
@@ -155,7 +155,7 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=compute_type == "fp16")
     parts: dict[str, Any] = {"optimizer": zero or optimizer, "scheduler": scheduler, "scaler": scaler}
     if ranks.rank:  # its dropout is its own
-        torch.manual_seed(settings.seed + ranks.rank)
+        seed(settings.seed + ranks.rank)
     passes = Passes(loss_of, device, compute_type, scaler, tokenizer.pad_token_id or 0, events)
     random = settings.neftune_noise_alpha > 0 or draws_random_numbers(model)
     if device.type == "cpu" and settings.finetuning_type == "lora" and not random and not cut:

@@ -3,7 +3,7 @@
 A message may order: "die N" ends it with exit code N, "signal N" by a signal, "slow TEXT" writes a character
 each 20 ms, "problem" fails, "shout TEXT" prints it as libraries do. Columns answer in turn, each character with the column's number after it; an adapter
 named "broken" fails. A model folder named "fails" cannot be loaded, one named "hangs" takes forever;
-an adapter named "mismatch" does not fit.
+one named "warned" loads with a warning; an adapter named "mismatch" does not fit.
 """
 
 import os
@@ -26,6 +26,7 @@ def load(replies: Replies, request: Request, loaded: bool) -> bool:
         replies.problem(Problem("chat_empty"), op="load", id=None, model_kept=loaded)
         return loaded
     values = {"device": "echo", "dtype": "fp32", "way": "lean", "seconds": 0, "memory_gib": 1.5}
+    values["warnings"] = [{"code": "chat_empty", "values": {}}] if name == "warned" else []
     replies.send("loaded", model=request["model"], adapter=request["adapter"], **values)
     return True
 

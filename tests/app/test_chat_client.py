@@ -13,9 +13,11 @@ import psutil
 import pytest
 
 from app.chat import ChatProcess, Done
+from app.chat_words import status_html
+from app.text import Text
 from tests.bench import chat_cycles
 from tests.tiny import build_hollow_adapter, build_hollow_model, build_tiny_adapter, build_tiny_model
-from trainer.problems import Problem
+from trainer.problems import LANGUAGES, Problem
 
 ECHO = (sys.executable, str(Path(__file__).parent / "echo_chat.py"))
 
@@ -54,6 +56,17 @@ def caught(code: str, call: Any, *arguments: Any) -> Problem:
         call(*arguments)
     assert info.value.code == code
     return info.value
+
+
+def test_what_a_model_was_loaded_with_a_warning_of_is_part_of_the_status(chat: ChatProcess, tmp_path: Path) -> None:
+    chat.load(build_hollow_model(tmp_path / "warned"))
+    assert [one.code for one in chat.status.warnings] == ["chat_empty"]
+    for language in LANGUAGES:
+        shown = status_html(chat.status, Text(language))
+        assert chat.status.warnings[0].sentence(language) in shown
+        assert shown.count("td-notice") == 1
+    chat.load(build_hollow_model(tmp_path / "well"))
+    assert "td-notice" not in status_html(chat.status, Text("en"))
 
 
 def test_a_model_is_loaded_asked_and_unloaded(chat: ChatProcess, model: Path) -> None:

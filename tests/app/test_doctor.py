@@ -14,6 +14,7 @@ from app import doctor, doctor_devices, doctor_machine, doctor_packages
 from app.doctor_finding import BROKEN, OK, WARNING, Checked, Finding
 from app.text import Text
 from tests.conftest import ROOT
+from trainer import cann as cann_versions
 from trainer.problems import LANGUAGES
 
 NPU_TABLE = """\
@@ -164,10 +165,10 @@ def test_canns_version_is_read_from_the_toolkit_whose_environment_is_set(tmp_pat
     inner = tmp_path / "aarch64-linux"
     inner.mkdir()
     (inner / "ascend_toolkit_install.info").write_text("package_name=Ascend-cann-toolkit\nversion=8.3.RC1\n")
-    assert doctor_devices.cann_version({"ASCEND_TOOLKIT_HOME": str(tmp_path)}) == "8.3.RC1"
+    assert cann_versions.installed_cann({"ASCEND_TOOLKIT_HOME": str(tmp_path)}) == "8.3.RC1"
     (tmp_path / "version.cfg").write_text("# version: 1.0\nruntime_running_version=[9.1.0:9.1.0]\n"
                                           "toolkit_running_version=[9.1.0:9.1.0]\n")  # fmt: skip
-    assert doctor_devices.cann_version({"ASCEND_TOOLKIT_HOME": str(tmp_path)}) == "9.1.0"
+    assert cann_versions.installed_cann({"ASCEND_TOOLKIT_HOME": str(tmp_path)}) == "9.1.0"
 
 
 # ---- packages ----

@@ -121,7 +121,7 @@ def test_torchrun_is_used_where_it_is_needed(environment: dict[str, str], severa
 @pytest.fixture
 def three_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Accelerator("cuda", str(index), "NVIDIA H200", 140.0, 100.0) for index in range(3)]
-    monkeypatch.setattr(processes, "accelerators", lambda: found)
+    monkeypatch.setattr(processes, "known", lambda: found)
     monkeypatch.setattr(processes, "devices", lambda: Devices("cuda", ("NVIDIA H200",) * 3))
 
 

@@ -73,6 +73,19 @@ def test_every_route_is_401_without_the_token(app: Any, routes: list[str]) -> No
         assert wrong == []
 
 
+def test_whether_it_is_up_is_all_that_anybody_is_told(app: Any) -> None:
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://10.1.2.3:7860") as client:
+            return await client.get("/healthz")
+
+    answer = loops.run(asked())
+    assert (answer.status_code, answer.text) == (200, "ok")
+    assert "set-cookie" not in answer.headers
+    near = [(method, "/healthz") for method in METHODS if method not in ("GET", "HEAD")]
+    near += [("GET", path) for path in ("/healthz/", "/healthz/x", "//healthz", "/zh/healthz", "/healthz%2f", "/HEALTHZ")]
+    assert [one for one in loops.run(answers(app, near, {})) if one[2] != 401] == []
+
+
 def test_with_the_token_only_what_the_page_needs_is_open(app: Any, routes: list[str]) -> None:
     inside = {path for path in routes if path.startswith("/zh")}
     opened = {path for path in inside if is_open({"path": filled(path)})}

@@ -101,7 +101,8 @@ def test_another_machines_run_is_said_to_be_there_while_it_is_heard_of(folder: P
         assert 'data-state="failed"' not in shown
         later = monitor.status(run, text, now=time.time() + 300)
         assert {"zh": "5 分钟前", "en": "5 minutes ago"}[text.language] in later
-    assert not runs.stop(folder)
+    assert runs.stop(folder), "through the folder"
+    assert (folder / run_folder.STOP_WANTED).exists()
     with pytest.raises(Problem) as refused:
         runs.start(settings(folder))
     assert refused.value.code == "output_in_use_elsewhere"
@@ -138,6 +139,46 @@ def test_a_lock_that_is_seen_here_tells_that_another_pods_run_lives(
     with held:
         assert runs.read(folder).status == "elsewhere"
     assert runs.read(folder).status == "died"
+
+
+def test_a_run_of_a_container_that_has_ended_can_be_resumed_at_once(folder: Path) -> None:
+    """Its trainer had begun, so it had the lock, which is seen here."""
+    on_another_machine(folder, boot_id=run_folder.boot_id())
+    events(folder, *training())
+    checkpoint = folder / "checkpoint-30"
+    checkpoint.mkdir()
+    for name in ("adapter_model.safetensors", *run_folder.RESUME_FILES):
+        (checkpoint / name).touch()
+    run = runs.read(folder)
+    assert (run.status, run.resumable) == ("died", True)
+    for text in (ZH, EN):
+        assert "node-17" in monitor.why(run, text)
+    assert [(row.status, row.resumable) for row in RunList(folder.parent).rows()] == [("died", True)]
+
+
+def test_a_container_whose_trainer_has_not_begun_is_waited_for(folder: Path) -> None:
+    on_another_machine(folder, boot_id=run_folder.boot_id(), started=time.time() + 1)
+    events(folder, *training())
+    assert runs.read(folder).status == "elsewhere", "the events are an earlier attempt's"
+
+
+def test_a_lock_is_trusted_only_on_the_same_file_system(folder: Path) -> None:
+    on_another_machine(folder, boot_id=run_folder.boot_id(), filesystem=-1)
+    events(folder, *training())
+    assert runs.read(folder).status == "elsewhere"
+
+
+def test_two_containers_that_go_by_one_name_are_told_apart(folder: Path) -> None:
+    here = {"host": os.uname().nodename, "boot_id": run_folder.boot_id(), "pid_namespace": "pid:[1]"}
+    on_another_machine(folder, **here)
+    events(folder, *training())
+    held = run_folder.lock(folder)
+    assert held is not None
+    with held:
+        assert runs.read(folder).status == "elsewhere"
+    assert runs.read(folder).status == "died"
+    on_another_machine(folder, **here | {"boot_id": "another boot"})
+    assert runs.read(folder).status == "died", "a machine of this name that was started again is this one"
 
 
 def test_a_damaged_record_is_named_instead_of_a_cause(folder: Path) -> None:
@@ -351,3 +392,7 @@ def test_only_templates_that_can_be_told_to_think_are_said_to_know_it(tmp_path: 
     (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
     assert not knows_thinking(str(tmp_path), "auto"), "the file goes before the tokenizer's own"
     assert not knows_thinking(str(tmp_path / "nowhere"), "auto")
+    assert knows_thinking(str(tmp_path / "nowhere"), "qwen3")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "qwen3"}')
+    assert knows_thinking(str(tmp_path / "base"), "auto"), "its family's template is used"

@@ -195,8 +195,9 @@ def test_another_boot_another_machine_and_a_full_disk_are_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert both(dead(folder, boot_id="another"), monkeypatch)[1] == "machine_restarted"
-    monkeypatch.setattr(runs, "SILENT_HERE_S", 0.0)
-    assert both(dead(folder.with_name("b"), host="elsewhere"), monkeypatch)[1] == "host_silent"
+    assert both(dead(folder.with_name("c"), host="another container"), monkeypatch)[1] == "container_ended"
+    monkeypatch.setattr(runs, "SILENT_S", 0.0)
+    assert both(dead(folder.with_name("b"), host="elsewhere", boot_id="of elsewhere"), monkeypatch)[1] == "host_silent"
     with small_disk(tmp_path / "disk", 256) as disk:
         dead(disk.path / "run")
         disk.fill()

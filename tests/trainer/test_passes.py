@@ -388,11 +388,11 @@ def test_a_lost_connection_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch
 
 def test_a_machine_is_silent_when_it_has_not_been_heard_for_long_enough() -> None:
     now, beats = [0.0], {1: 1, 2: 1}
-    silence = machines.Silence(range(1, 3), lambda: now[0])
+    silence = machines.Silence(range(1, 3), 60, lambda: now[0])
     for _ in range(5):
-        now[0] += machines.SILENCE_S / 2
+        now[0] += 30
         beats[1] += 1
         found = silence.broken(beats.__getitem__)
-        if now[0] <= 1.5 * machines.SILENCE_S:
+        if now[0] <= 90:
             assert found is None
     assert found == 2

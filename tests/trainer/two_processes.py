@@ -17,7 +17,7 @@ def main(files: list[str]) -> int:
     from trainer import train
     from trainer.distributed import Ranks
 
-    ranks = Ranks.join()
+    ranks = Ranks.join(timeout_s=600)
     for file in files:
         settings = parse(read_yaml(Path(file)))
         folder = Path(settings.output_dir)
