@@ -35,8 +35,8 @@ RUN apt-get update \
 
 # What changes least comes first: torch, then the other packages, then the source. All are wheels: nothing is compiled.
 ARG VARIANT
-ARG PIP_INDEX_URL=https://pypi.org/simple
-ARG TORCH_INDEX=
+ARG PIP_INDEX_URL
+ARG TORCH_INDEX
 ARG PIP_DISABLE_PIP_VERSION_CHECK=1
 ARG PIP_ROOT_USER_ACTION=ignore
 WORKDIR /opt/tunedesk
@@ -62,6 +62,7 @@ WORKDIR /workspace
 ENV HOME=/home/tunedesk \
     HF_HOME=/workspace/cache/huggingface \
     MODELSCOPE_CACHE=/workspace/cache/modelscope \
+    MPLCONFIGDIR=/workspace/cache/matplotlib \
     PYTHONUNBUFFERED=1 \
     TUNEDESK_DATA_DIR=/workspace/data \
     TUNEDESK_RUNS_DIR=/workspace/runs

@@ -9,7 +9,7 @@ run: .venv/installed
 	@$(BIN)/tunedesk webui --port $(PORT) $(ARGS)
 
 test: .venv/installed-dev
-	@sh tests/install_browser.sh
+	@sh tests/install_tools.sh
 	@$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
 	@$(BIN)/pytest -m "not alone" -n 2 --dist loadfile $(ARGS)
 
@@ -18,9 +18,9 @@ fast: .venv/installed-dev
 
 # Everything that tests/faults breaks, and all long tests; `make test` takes a sample. As root it fills disks and memory too.
 faults: .venv/installed-dev
-	@sh tests/install_browser.sh
+	@sh tests/install_tools.sh
 	@FAULTS=all $(BIN)/pytest tests/faults tests/browser $(ARGS)
-	@FAULTS=all $(BIN)/pytest -m thorough tests/app tests/trainer $(ARGS)
+	@FAULTS=all $(BIN)/pytest -m thorough tests/app tests/trainer tests/nodes tests/npu $(ARGS)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check app trainer tests assets
@@ -35,8 +35,8 @@ bench-training: .venv/installed-dev
 	@$(BIN)/python -m tests.bench.training_cpu $(ARGS)
 
 screenshots: .venv/installed-dev
-	@sh tests/install_browser.sh
-	@$(BIN)/pytest -m browser tests/browser --screenshots assets/screenshots
+	@sh tests/install_tools.sh
+	@FAULTS=all $(BIN)/pytest tests/browser/test_tutorial.py --screenshots assets/screenshots
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -22,6 +22,7 @@ from app.problem_words import refused_html
 from app.theme import ASSETS
 from app.top_bar import QUIET
 from trainer import records
+from trainer.dataset_files import find_source
 from trainer.problems import Problem, Problems
 from trainer.settings import label
 
@@ -62,6 +63,7 @@ class DatasetPreview:
         # Of what the tab shows: what is the same is not sent again.
         self.seen = gr.State([])
         self._read = lru_cache(maxsize=8)(_rows_of)
+        self._unfit = lru_cache(maxsize=8)(self._unfit_html)
 
     def _lay_out(self) -> None:
         text = self._text
@@ -176,7 +178,8 @@ class DatasetPreview:
             settings = looked_at(asked.typed, self._page.roots)
             check, tokenless = checked(self._look, settings, asked.name, state)
             skipping = bool(asked.typed["skip_bad_rows"])
-            stats = check_html(check, tokenless, settings["cutoff_len"], skipping, self._text)
+            stats = self._unfit(folder, asked.name, settings["stage"], state)
+            stats += check_html(check, tokenless, settings["cutoff_len"], skipping, self._text)
         except (Problem, Problems) as error:
             stats = refused_html(error, self._text)
         rows = check.values.get("rows") if check.state == "done" else None
@@ -196,6 +199,16 @@ class DatasetPreview:
         now = [hash(repr(value)) for value in values[:5]]
         same = [one == told for one, told in zip(now, seen or [0] * len(now), strict=True)]
         return [*(gr.skip() if known else value for value, known in zip(values, same, strict=False)), *values[5:], now]
+
+    def _unfit_html(self, folder: Path, name: str, stage: str, state: str) -> str:
+        """Why the stage trains on nothing of the dataset, which Start would say too; "" where it does. Raises Problem."""
+        try:
+            records.check_stage(find_source(folder, name), stage)
+        except Problem as problem:
+            if problem.code != "dataset_stage":
+                raise
+            return refused_html(problem, self._text)
+        return ""
 
     def _rows(self, folder: Path, asked: Asked, state: str, rows: int | None) -> Samples:
         """The rows as their file has them; of pages outside the dataset its first or last."""

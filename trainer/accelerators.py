@@ -62,10 +62,10 @@ def visible(found: list[Accelerator], environment: Mapping[str, str]) -> list[Ac
     for word in named.split(","):
         # Ascend's runtime reads on only as far as there is nothing but numbers and commas.
         word = word if found[0].kind == smi_ascend.KIND else word.strip()
-        match = [one for one in found if word == one.index or (word.startswith("GPU-") and one.uuid.startswith(word))]
+        match = [one for one in found if word == one.index or smi_nvidia.is_named(word, one, alone=len(found) == 1)]
         if not match:
             break
-        kept.append(match[0])
+        kept += match[:1] if match[0] not in kept else []
     return kept
 
 

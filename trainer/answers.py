@@ -14,6 +14,7 @@ from trainer.probes import ID, Key, Probes, Render, call_of, key_of, make_room, 
 from trainer.problems import Problem
 from trainer.rendering import Tools
 
+_THOUGHT_MARK = re.compile("</?think>")
 _NO_THOUGHT = re.compile(r"<think>\s*</think>\s*")
 _TOOL_NAME = "f9070"
 _TOOL = {
@@ -245,9 +246,9 @@ class Answers:
             return 0
         asked = self._probes.prompt_closing(messages[: field.message], True, tools)
         rest = before[_shared(before, asked) :]
-        at = rest.find("<think>") if thinks else -1
-        opened = at >= 0 and before.startswith(asked)
-        rest = rest[len(rest[:at].rstrip()) :] if opened else rest
+        mark = _THOUGHT_MARK.search(rest) if thinks and before.startswith(asked) else None
+        opened = mark is not None
+        rest = rest[len(rest[: mark.start()].rstrip()) :] if mark else rest
         return len(rest) if opened or rest.isspace() else 0
 
     def _calls(
@@ -339,8 +340,9 @@ def _closing_marks(messages: Sequence[Message], shape: Shape) -> dict[int, int]:
         message = messages[field.message]
         if message["role"] == "assistant" and not field.of_calls:
             literals = Words.of(message).literals
-            if field.number == len(literals) - 2 and "think>" in literals[-1] and after.startswith(literals[-1]):
-                found[field.message] = len(literals[-1])
+            shown = next((text for text in (literals[-1], literals[-1].rstrip()) if after.startswith(text)), "")
+            if field.number == len(literals) - 2 and "think>" in shown:
+                found[field.message] = len(shown)
     return found
 
 

@@ -71,7 +71,8 @@ class ChatModel:
         if source is None or source == self._template.source:
             return self._template
         if source not in self._theirs:
-            self._theirs[source] = ChatTemplate(self._tokenizer, source, adapter.name, origin="own")
+            ends = self._template.generation_eos
+            self._theirs[source] = ChatTemplate(self._tokenizer, source, adapter.name, ends, "own")
         return self._theirs[source]
 
     def use_adapter(self, folder: Path | None) -> None:

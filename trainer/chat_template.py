@@ -86,6 +86,7 @@ class ChatTemplate:
         self.source = source
         self.name = name
         self.origin = origin
+        self.generation_eos = generation_eos
         self._given = (tokenizer, source, name, generation_eos, origin)
         self._known: dict[str, list[int]] = {}  # a conversation's texts: the next turn has them again
         self._renderer = Renderer(tokenizer, source)
@@ -114,9 +115,11 @@ class ChatTemplate:
         """The named template; with "auto" the tokenizer's own, else that of the family of `model_path`.
 
         Raises Problem template_missing when it has none and its family is not known.
-        `generation_eos`: eos_token_id of the model's generation config.
+        `generation_eos`: eos_token_id of the model's generation config (default: as `model_path` has it).
         """
         eos = [generation_eos] if isinstance(generation_eos, int) else list(generation_eos or ())
+        if not eos and model_path:
+            eos = template_family.generation_ends(Path(model_path))
         if name != "auto":
             if name not in template_names():
                 choices = ", ".join(["auto", *template_names()])

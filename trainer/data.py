@@ -144,6 +144,7 @@ def _key(source: Source, settings: TrainSettings, template: ChatTemplate) -> str
         source=(source.name, source.layout),
         rows=rows_wanted(source, settings),
         template=template.source,
+        stops=template.stop_token_ids,
         tokenizer=sample_cache.tokenizer_content(resolve(Path(settings.model_name_or_path))),
         today=str(date.today()) if "strftime" in template.source else "",
         **{key: getattr(settings, key) for key in _DECIDING},

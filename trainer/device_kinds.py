@@ -23,7 +23,7 @@ class Kind:
     `compute_types`: what works, best first. `backend`: of collectives, "" leaves it to torch. `float64`: whether it
     adds doubles, in collectives too. `unpadded_attention`: transformers' name for what attends over samples laid end to
     end, None where they are padded. `captures_graphs`: passes can be recorded and replayed, by kernels of ours too
-    (Triton's). `quantizes`: bitsandbytes runs on it. `compiles`: whether operators may be compiled at run time.
+    (Triton's). `fuses_adamw`: torch's AdamW of one kernel is known to be there. `quantizes`: bitsandbytes runs on it. `compiles`: whether operators may be compiled at run time.
 
     `package`, `distribution`: what brings it to torch, as it is imported and installed. `visible`: the variable that
     names the devices that a program sees, in ascending order if `ascending`; `numbering`: what has to be set beside it
@@ -39,6 +39,7 @@ class Kind:
     float64: bool = False
     unpadded_attention: str | None = None
     captures_graphs: bool = False
+    fuses_adamw: bool = False
     quantizes: bool = False
     compiles: bool = True
     package: str = ""
@@ -59,7 +60,14 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("cpu", compute_types=("fp32", "bf16", "pure_bf16"), backend="gloo", float64=True, quantizes=True),
+        Kind(
+            "cpu",
+            compute_types=("fp32", "bf16", "pure_bf16"),
+            backend="gloo",
+            float64=True,
+            fuses_adamw=True,
+            quantizes=True,
+        ),
         Kind(
             "cuda",
             compute_types=("bf16", "fp16", "fp32", "pure_bf16"),
@@ -67,6 +75,7 @@ KINDS = {
             float64=True,
             unpadded_attention=TORCH_VARLEN,
             captures_graphs=True,
+            fuses_adamw=True,
             quantizes=True,
             visible="CUDA_VISIBLE_DEVICES",
             numbering={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},  # nvidia-smi's order, which is not CUDA's own

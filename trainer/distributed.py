@@ -325,7 +325,7 @@ def _first_words(error: Exception) -> str:
 
 def is_lost_peer(error: BaseException) -> bool:
     """Whether `error` is another process's end, as its partners see it."""
-    if isinstance(error, Problem):
+    if not isinstance(error, RuntimeError | OSError):
         return False
     words = ("Connection closed by peer", "Connection reset by peer")
     told = is_collective_error(str(error)) or any(word in str(error) for word in words)

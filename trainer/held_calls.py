@@ -8,7 +8,7 @@ from trainer.tool_calls import Call, parse
 # What the ways of writing a call that tool_calls knows begin with, besides a bare { or [ as the first character.
 _MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<|action_start|>", "<｜tool▁call", "<|assistant|>")
 # GLM-4's way begins with a bare name.
-_NAME = re.compile(r"[A-Za-z_][\w.-]*(\n(\{.*)?)?", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_][\w-]*(\n(\{.*)?)?", re.DOTALL)
 _THOUGHT_END = "</think>"
 
 

@@ -6,18 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainer import device_kinds
 from trainer.distributed import number
 from trainer.settings import TrainSettings
 
 
 def adamw(model: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """The optimizer of `model`'s trained weights; its first group has the learning rate of `settings`."""
+    place = next(parameter.device.type for parameter in model.parameters() if parameter.requires_grad)
     return torch.optim.AdamW(
         groups(model, settings),
         lr=settings.learning_rate,
         betas=(settings.adam_beta1, settings.adam_beta2),
         eps=settings.adam_epsilon,
-        fused=True,
+        fused=device_kinds.of(place).fuses_adamw or None,  # None: torch's choice of the other ways
     )
 
 

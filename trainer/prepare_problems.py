@@ -4,7 +4,7 @@ PREPARE_SENTENCES: dict[str, tuple[str, str]] = {
     "rows_bad": (
         "Dataset {name}: {bad} of {rows} rows cannot be used. {shown} Correct them, or leave bad rows out "
         "(skip_bad_rows).",
-        "数据集 {name}：{rows} 行中有 {bad} 行无法使用。{shown} 请改正，或跳过坏行（skip_bad_rows）。",
+        "数据集 {name}：{rows} 行中有 {bad} 行无法使用。{shown}请改正，或跳过坏行（skip_bad_rows）。",
     ),
     "samples_skipped": (
         "Dataset {name}: {bad} of {rows} rows cannot be used and were left out, as skip_bad_rows says. {shown}",

@@ -316,8 +316,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "quantization_device": (
         "{label}: {value} needs the package bitsandbytes, which does not run on this machine's accelerators. "
-        "Choose another.",
-        "{label}：{value} 需要 bitsandbytes 软件包，而它不能在本机的加速卡上运行。请另选。",
+        "Train without quantization.",
+        "{label}：{value} 需要 bitsandbytes 软件包，而它不能在本机的加速卡上运行。请不要量化。",
     ),
     "quantized_already": (
         "{label} must be none: the model in {path} is stored quantized already ({stored}).",
@@ -460,9 +460,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "检查点 {path} 无法读取（{detail}）。请删除这个目录，再从前一个检查点继续。",
     ),
     "stopped_from_outside": (
-        "The run was asked to end by {signal} from outside this page: by kill, Slurm, Kubernetes, or the machine being "
-        "shut down.",
-        "训练收到页面之外的 {signal} 信号而结束：来自 kill、Slurm、Kubernetes，或机器正在关机。",
+        "The run was asked to end by {signal} from outside this page: by kill, Slurm, Kubernetes, or its container being "
+        "stopped, or the machine being shut down.",
+        "训练收到页面之外的 {signal} 信号而结束：来自 kill、Slurm、Kubernetes，或其容器被停止，或机器正在关机。",
     ),
     "died": (
         "The process ended without a word. Look at the end of the log.",

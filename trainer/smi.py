@@ -9,11 +9,14 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
 TIMEOUT_S = 5.0
 MOST_DETAIL = 200
+# A tool that hung is not asked again so soon: whoever asks would wait as long each time.
+RESTS_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,17 @@ class Answer:
         return self.trouble
 
 
+# When each tool hung last, by its path.
+_hung: dict[str, float] = {}
+
+
 def ask(argv: list[str], timeout_s: float = TIMEOUT_S) -> Answer:
     """Runs a tool. One that does not end is killed and not waited for: what hangs in a driver cannot be killed."""
-    if shutil.which(argv[0]) is None:
+    path = shutil.which(argv[0])
+    if path is None:
         return Answer()
+    if time.monotonic() - _hung.get(path, -RESTS_S) < RESTS_S:
+        return _hangs(argv[0], timeout_s)
     try:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    start_new_session=True)  # fmt: skip
@@ -93,13 +103,18 @@ def ask(argv: list[str], timeout_s: float = TIMEOUT_S) -> Answer:
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
-        return Answer(trouble=Trouble("tool_hangs", {"tool": argv[0], "seconds": round(timeout_s)}))
+        _hung[path] = time.monotonic()
+        return _hangs(argv[0], timeout_s)
     text = printed.decode("utf-8", errors="replace")
     if process.returncode == 0:
         return Answer(text, tool=argv[0])
     said = " ".join((complaint.decode("utf-8", errors="replace").strip() or text.strip()).split())
     detail = said[-MOST_DETAIL:] or f"exit {process.returncode}"
     return Answer(text, Trouble("tool_fails", {"tool": argv[0], "detail": detail}))
+
+
+def _hangs(tool: str, timeout_s: float) -> Answer:
+    return Answer(trouble=Trouble("tool_hangs", {"tool": tool, "seconds": round(timeout_s)}))
 
 
 def lines_of(text: str) -> list[str]:

@@ -38,6 +38,14 @@ def _device(row: list[str]) -> Accelerator:
                        number(power), unwell[0] if unwell else "")  # fmt: skip
 
 
+def is_named(word: str, device: Accelerator, alone: bool) -> bool:
+    """Whether `word` of CUDA_VISIBLE_DEVICES is `device`'s uuid, or the beginning of it, or a MIG part of the device:
+    older drivers name the device in it, newer ones do not, so that it is known only of a device that is `alone`."""
+    if word.startswith("MIG-"):
+        return alone or bool(device.uuid and device.uuid in word)
+    return word.startswith("GPU-") and device.uuid.startswith(word)
+
+
 def with_processes(found: Iterable[Accelerator], lines: Iterable[str]) -> list[Accelerator]:
     """`found`, each with its processes of QUERY_PROCESSES' CSV: device's uuid, pid, MiB, name."""
     held: dict[str, list[DeviceProcess]] = defaultdict(list)

@@ -71,6 +71,13 @@ def guess(model_folder: Path) -> str | None:
     return "chatml" if tokens.issuperset(("<|im_start|>", "<|im_end|>")) else None
 
 
+def generation_ends(model_folder: Path) -> list[int]:
+    """The ids of the tokens after which the model says that generation stops; none where it does not say."""
+    given = _json(model_folder / "generation_config.json").get("eos_token_id")
+    ends = given if isinstance(given, list) else [given]
+    return [end for end in ends if isinstance(end, int) and not isinstance(end, bool)]
+
+
 def own_source(folder: Path) -> str | None:
     """The source of the chat template that the model or adapter in `folder` brings, of several the default one."""
     try:

@@ -21,7 +21,7 @@ _DEEPSEEK = re.compile(
 _DEEPSEEK_END = re.compile(r"\s*(?:```)?\s*<｜tool▁call▁end｜>\s*")
 _DEEPSEEK_AROUND = re.compile(r"<｜tool▁calls▁(?:begin|end)｜>")
 # GLM-4: a name alone in its line, then its arguments. Its mark is a control token, which answers may come without.
-_GLM = re.compile(r"(?:^|<\|assistant\|>)\s*([A-Za-z_][\w.-]*)\n(?=\{)")
+_GLM = re.compile(r"(?:^|<\|assistant\|>)\s*([A-Za-z_][\w-]*)\n(?=\{)")
 # What else stands alone in a line above an object.
 _GLM_WORDS = {"json", "output", "result", "answer", "example", "response", "input"}
 # Mistral's newer tokenizers: a name, then its arguments.

@@ -12,6 +12,8 @@ import pytest
 
 from app.arguments import page_parser
 from app.event_bodies import MOST_BYTES, EventBodies
+from app.forwarded import Forwarded
+from app.gate import Gate
 from app.open_routes import is_open
 from app.server import create_app, listen
 from tests import loops
@@ -82,8 +84,21 @@ def test_whether_it_is_up_is_all_that_anybody_is_told(app: Any) -> None:
     assert (answer.status_code, answer.text) == (200, "ok")
     assert "set-cookie" not in answer.headers
     near = [(method, "/healthz") for method in METHODS if method not in ("GET", "HEAD")]
-    near += [("GET", path) for path in ("/healthz/", "/healthz/x", "//healthz", "/zh/healthz", "/healthz%2f", "/HEALTHZ")]
+    near += [
+        ("GET", path) for path in ("/healthz/", "/healthz/x", "//healthz", "/zh/healthz", "/healthz%2f", "/HEALTHZ")
+    ]
     assert [one for one in loops.run(answers(app, near, {})) if one[2] != 401] == []
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/a/healthz"])
+def test_whether_it_is_up_is_told_below_a_prefix_and_without_it(path: str) -> None:
+    """A proxy asks with the prefix, what looks after a pod without."""
+
+    async def behind(*_: Any) -> None:
+        raise AssertionError("the gate answers by itself")
+
+    page = Forwarded(Gate(behind, TOKEN), "/a")
+    assert loops.run(answers(page, [("GET", path), ("HEAD", path)], {})) == [("GET", path, 200), ("HEAD", path, 200)]
 
 
 def test_with_the_token_only_what_the_page_needs_is_open(app: Any, routes: list[str]) -> None:

@@ -156,6 +156,15 @@ ROWS = st.sampled_from(
 )
 
 
+def test_a_part_of_a_device_that_the_environment_names_is_that_device() -> None:
+    found = gpu("nvidia_mig_535")
+    named = {"CUDA_VISIBLE_DEVICES": f"MIG-{found[1].uuid}/3/0,MIG-{found[1].uuid}/4/0"}
+    assert accelerators.visible(found, named) == [found[1]]
+    newer = {"CUDA_VISIBLE_DEVICES": "MIG-41b3f4a1-0d3e-5c7f-9f35-2d1f6a3f1a11"}
+    assert accelerators.visible(found, newer) == []
+    assert accelerators.visible(found[:1], newer) == found[:1]
+
+
 @given(
     st.lists(st.one_of(ROWS, st.text(), st.text(alphabet="|0123456789 -/.,:NAok%\x1b[m", max_size=80))).map("\n".join)
 )
@@ -241,9 +250,12 @@ def test_a_tool_that_hangs_is_left_alone_in_time_even_with_a_child_that_holds_it
     answer = smi.ask(["npu-smi", "info"], timeout_s=0.3)
     assert time.monotonic() - began < 5
     assert answer.trouble == Trouble("tool_hangs", {"tool": "npu-smi", "seconds": 0})
-    tool("npu-smi", "echo x")
-    (Path(os.environ["PATH"]) / "npu-smi").write_bytes(b"\x7fELF no program")
-    broken = smi.ask(["npu-smi", "info"]).trouble
+    began = time.monotonic()
+    assert smi.ask(["npu-smi", "info"], timeout_s=5).trouble, "it is left alone for a while"
+    assert time.monotonic() - began < 1
+    tool("nvidia-smi", "echo x")
+    (Path(os.environ["PATH"]) / "nvidia-smi").write_bytes(b"\x7fELF no program")
+    broken = smi.ask(["nvidia-smi"]).trouble
     assert broken
     assert broken.code == "tool_fails"
 

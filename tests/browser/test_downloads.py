@@ -1,5 +1,6 @@
 """A model fetched on the page: asked for, paused, found again after a reload, taken up again, and chosen."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.browser.conftest import Walker
 from tests.conftest import Server
 from tests.hub import Hub, Repository, caches, model_files, serving
+from tests.tiny import build_hollow_model
 
 NAME = "org/small-model"
 
@@ -46,3 +48,19 @@ def test_a_model_is_downloaded_paused_resumed_and_chosen(
         walker.wait(lambda: walker.text("download_status").strip() == "", "the download to be put away")
         assert walker.errors == []
         assert walker.foreign == []
+
+
+@pytest.mark.thorough
+def test_a_base_model_is_warned_of_before_anything_is_started(
+    serve: Callable[..., Server], walk: Callable[..., Walker], tmp_path: Path
+) -> None:
+    folder = build_hollow_model(tmp_path / "base model 基座")
+    added = [{"id": 0, "content": "<|im_start|>", "special": True}, {"id": 1, "content": "<|im_end|>", "special": True}]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    walker = walk(serve("--model", str(folder)).address, "zh").open()
+    walker.wait_text("template_notices", "没有自带对话模板")
+    walker.choose("template", "gemma")
+    walker.wait_text("template_notices", "<start_of_turn> <end_of_turn>")
+    walker.choose("template", "chatml")
+    walker.wait(lambda: walker.text("template_notices").strip() == "", "a template that fits to go unmentioned")
+    assert walker.errors == []

@@ -14,7 +14,7 @@ from tests.browser.conftest import Walker
 from tests.browser.test_tutorial import CHECKPOINT, ask
 from tests.conftest import ROOT, Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.alone, pytest.mark.timeout(900)]
 NAME, AUTHOR = "小满", "星河社"
 EPOCHS = 30
 IDENTITY = ROOT / "data" / "identity.json"

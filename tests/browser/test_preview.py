@@ -147,13 +147,16 @@ def test_a_dataset_is_added_looked_at_and_filled_in(
     assert walker.foreign == []
 
 
-def test_a_page_that_opens_with_placeholders_asks_for_them(
+def test_what_a_dataset_asks_for_and_cannot_do_is_said_when_the_page_opens_with_it(
     serve: Callable[..., Server], walk: Callable[..., Walker], data: Path
 ) -> None:
-    (data / "old.json").write_text(json.dumps([{"instruction": "a", "output": "{{name}}"}]))
+    pair = {"prompt": "a", "chosen": "{{name}}", "rejected": "b"}
+    (data / "old.json").write_text(json.dumps([pair]))
     walker = walk(serve("--data-dir", str(data)).address, "zh").open()
     walker.wait(lambda: walker.page.locator("#placeholder_0").is_visible(), "the field")
     assert "{{name}}" in walker.text("placeholder_fields")
+    walker.click("预览数据集")
+    walker.wait_text("preview_stats", "暂不支持偏好训练")
     assert walker.errors == []
 
 

@@ -31,7 +31,7 @@ def missing() -> str:
         return "needs root, to become other users"
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
     if absent:
-        return f"needs {', '.join(absent)}: sh tests/install_container_tools.sh"
+        return f"needs {', '.join(absent)}: sh tests/install_tools.sh"
     tried = subprocess.run(
         ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"], capture_output=True, text=True
     )

@@ -92,6 +92,7 @@ def test_a_grace_that_is_no_time_is_refused_by_name(
     assert "TUNEDESK_GRACE_S: ten is no time" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nothing_but_a_container_stops_runs() -> None:
     """Outside, a page that ends leaves its runs alone: only this module's own main process asks them to stop."""
     imported = subprocess.run(

@@ -54,6 +54,7 @@ def test_one_machine_has_the_command_and_nothing_else(tmp_path: Path) -> None:
     assert shlex.split(shown.replace("\\\n", "")) == runs.command(wanted)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_machine_is_stopped_through_the_folder(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", lines(2.0, 1.0, time=time.time()))
     (folder / run_folder.IDENTITY).write_text(json.dumps(DEAD | {"host": "node-17", "boot_id": "of node-17"}))
@@ -75,6 +76,7 @@ def test_a_run_that_has_ended_is_asked_nothing(tmp_path: Path) -> None:
     assert not (folder / run_folder.STOP_WANTED).exists()
 
 
+@pytest.mark.slow
 def test_a_trainer_of_this_machine_is_still_asked_by_a_signal(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", lines(1.0))
     heard = subprocess.Popen([sys.executable, "-c", WAITS, str(tmp_path / "nowhere")], stdout=subprocess.PIPE,

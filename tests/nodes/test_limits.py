@@ -78,6 +78,7 @@ def test_the_network_that_leads_to_the_first_machine_is_found() -> None:
         assert address.interface(Launch(nodes=2, master_addr=own)) == name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(lacking()), reason=f"NOT TESTED: {lacking()}")
 def test_both_machines_of_a_cable_take_its_network(tmp_path: Path) -> None:
     program = "from trainer import address; from trainer.launch import Launch; " \

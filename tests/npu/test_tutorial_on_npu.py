@@ -25,7 +25,7 @@ from tests.trainer.test_train import command, data, finished, steps
 from trainer import run_folder
 from trainer.events import read_events
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first one waits for the compiler
 __all__ = ["data"]  # a fixture
 
 NAME = "Ascend910B3 (fake)"
@@ -180,7 +180,7 @@ def test_weights_cut_over_two_npus_learn_as_whole_ones_do(npu: Fake, model: Path
 def test_a_sliding_window_is_kept_where_the_unpadded_attention_would_leave_it_out(
     fork: Forks, data: Path, tmp_path: Path
 ) -> None:
-    model = build_tiny_model(tmp_path / "model", use_sliding_window=True, sliding_window=4, max_window_layers=0)
+    model = build_tiny_model(tmp_path / "model", use_sliding_window=True, sliding_window=20, max_window_layers=0)
     settings = EXACT | {"compute_type": "bf16", "max_steps": 1, "learning_rate": 1e-5}
     in_one_process(command(model, data, tmp_path / "cpu", **settings))
     assert fork.train(command(model, data, tmp_path / "npu", **settings)[3:], tmp_path / "npu").status == 0

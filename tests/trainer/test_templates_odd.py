@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,10 +53,14 @@ _TWO_ENDS = (
 
 
 @pytest.mark.parametrize("stops", [(), (3,)])
-def test_an_answer_in_the_middle_may_end_with_another_token_than_the_last(stops: tuple[int, ...]) -> None:
+def test_an_answer_in_the_middle_may_end_with_another_token_than_the_last(
+    stops: tuple[int, ...], tmp_path: Path
+) -> None:
     tokenizer = families.tokenizer_of("qwen")
     tokenizer.chat_template = _TWO_ENDS
-    template = ChatTemplate.of(tokenizer, generation_eos=stops)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": list(stops) or None}))
+    template = ChatTemplate.of(tokenizer, model_path=str(tmp_path))
+    assert template.source == _TWO_ENDS
     messages = say("q", "a", "r", " b \n", system="s")
     sample = template.encode(messages, cutoff_len=999)
     assert sample.input_ids == tokenizer.apply_chat_template(messages, return_dict=False)
@@ -165,4 +170,6 @@ def test_an_answer_that_was_a_thought_alone_does_not_end_a_conversation() -> Non
         template = families.template_of(name)
         assert template.prompt_ids(say("q", "<think>\nhm\n</think>", "r"))
     template = families.template_of("chatml")
-    assert trained(template, say("q", "<think>\nhm\n</think>\n")) == ["<think>\nhm\n</think>\n<|im_end|>"]
+    for answer in ("<think>\nhm\n</think>\n", "</think>\n\na", "hm</think>"):
+        assert trained(template, say("q", answer)) == [answer + "<|im_end|>"]
+    assert trained(families.template_of("llama3"), say("q", "hm</think>\n")) == ["hm</think><|eot_id|>"]

@@ -47,7 +47,7 @@ TEXTS = [
     '<tool_call>{"name": "x", "arguments": </tool_call>', "<tool_call></tool_call>", '<tool_call>{"name": 1}</tool_call>',
     '<tool_call>{"name": "x", "arguments": [1]}</tool_call>', "[TOOL_CALLS]", "[TOOL_CALLS][1]", "[TOOL_CALLS]x", "<|python_tag|>print(1)",
     f"<think><tool_call>{AS_JSON}</tool_call></think> no", f"The JSON is {AS_JSON}", "[" * 100_000, f"{AS_JSON} {{",
-    'JSON\n{"a": 1}', 'The result is\n{"a": 1}', 'get_weather\n{"city": "北京"} and so on', "get_weather\n{", "get_weather\n[1]",
+    'JSON\n{"a": 1}', 'package.json\n{"a": 1}', 'The result is\n{"a": 1}', 'get_weather\n{"city": "北京"} and so on', "get_weather\n{", "get_weather\n[1]",
     '你好\n{"a": 1}', "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>x\n```json\n{",
     "<｜tool▁call▁begin｜>x<｜tool▁sep｜>[1]<｜tool▁call▁end｜>", "<|action_start|><|plugin|>\n{}<|action_end|>", "<|action_start|><|interpreter|>\nprint(1)",
 ]  # fmt: skip

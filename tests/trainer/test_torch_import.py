@@ -250,7 +250,7 @@ def test_a_chat_without_torch_npu_answers_and_says_why(model: Path, without_cann
 def test_the_other_commands_without_torch_npu_do_their_work_and_say_why(
     model: Path, without_cann: Path, tmp_path: Path
 ) -> None:
-    adapter, target = build_tiny_adapter(model, tmp_path / "adapter"), tmp_path / "whole"
+    adapter, target = build_tiny_adapter(tmp_path / "adapter", model), tmp_path / "whole"
     export = [f"adapter_name_or_path={adapter}", f"model_name_or_path={model}", f"export_dir={target}"]
     for words in (
         ["chat", "--model", str(model), "--prompt", "你好", "--max-new-tokens", "2"],
