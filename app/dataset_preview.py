@@ -118,7 +118,7 @@ class DatasetPreview:
         changes = [mirror.change for mirror in self._mirrors.values()]
         # Answered when the timer ticks: who types is not followed letter by letter.
         gr.on(changes, lambda: gr.Timer(active=True), None, self.timer, **QUIET)
-        self.timer.tick(self._show, inputs, shown, **QUIET)
+        self.timer.tick(self._tick, inputs, shown, **QUIET)
         self.dataset.input(lambda name, _, *rest: self._show(name, "1", *rest), inputs, shown, **QUIET)
         gr.on([self.page.submit, self.page.blur, self.view.input], self._show, inputs, shown, **QUIET)
         for turn, by in ((self.previous, -1), (self.next, 1)):
@@ -146,7 +146,7 @@ class DatasetPreview:
         chosen = gr.update(choices=datasets, value=datasets[0])
         return ["", gr.update(visible=True), chosen, VIEWS[0], *(typed[key] for key in self._mirrors), *shown]
 
-    def _show(self, name: str, page: str | int, view: str, seen: list[int], *values: Any) -> list[Any]:
+    def _show(self, name: str, page: str | int, view: str, seen: list[Any], *values: Any) -> list[Any]:
         """What is asked for, or why it cannot be shown: then the page number stays, so that one can turn on."""
         number = max(_number(page), 1)
         typed = dict(zip(self._keys, values, strict=True))
@@ -155,6 +155,13 @@ class DatasetPreview:
         except Problem as problem:
             still = gr.Timer(active=False)
             return [gr.skip(), str(number), refused_html(problem, self._text), "", gr.skip(), still, []]
+
+    def _tick(self, name: str, page: str, view: str, seen: list[Any], *values: Any) -> list[Any]:
+        """What is new of what the tab shows; nothing where another page or view is on its way to it, which would be
+        undone: the answer to a click and the timer's next request cross each other."""
+        if seen and seen[-1] != [name, str(page), view]:
+            return [*(gr.skip() for _ in range(6)), seen]
+        return self._show(name, page, view, seen, *values)
 
     def _steer(self, name: str, *values: Any) -> list[Any]:
         """Stops the check, or begins it anew where it has ended."""
@@ -168,8 +175,8 @@ class DatasetPreview:
     def _folder(self, typed: dict[str, Any]) -> Path:
         return self._page.roots.check(typed["dataset_dir"], label("dataset_dir"))
 
-    def _shown(self, asked: Asked, seen: Sequence[int]) -> list[Any]:
-        """Count, page, samples, figures, buttons, timer, and what is seen of it. Raises Problem for a dataset that
+    def _shown(self, asked: Asked, seen: Sequence[Any]) -> list[Any]:
+        """Count, page, samples, figures, buttons, timer, and what is seen of it, with what was asked. Raises Problem for a dataset that
         cannot be read."""
         folder = self._folder(asked.typed)
         state = state_of(folder, asked.name)
@@ -197,8 +204,9 @@ class DatasetPreview:
             gr.Timer(active=samples.pending or not (settings is None or check.ended)),
         ]
         now = [hash(repr(value)) for value in values[:5]]
-        same = [one == told for one, told in zip(now, seen or [0] * len(now), strict=True)]
-        return [*(gr.skip() if known else value for value, known in zip(values, same, strict=False)), *values[5:], now]
+        same = [one == told for one, told in zip(now, list(seen[:5]) or [0] * len(now), strict=True)]
+        changed = (gr.skip() if known else value for value, known in zip(values, same, strict=False))
+        return [*changed, *values[5:], [*now, [asked.name, str(samples.page), asked.view]]]
 
     def _unfit_html(self, folder: Path, name: str, stage: str, state: str) -> str:
         """Why the stage trains on nothing of the dataset, which Start would say too; "" where it does. Raises Problem."""

@@ -68,7 +68,7 @@ def chosen(walker: Walker) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("language", ["zh", pytest.param("en", marks=pytest.mark.thorough)])
 def test_devices_are_shown_with_who_holds_them_and_lead_the_command_in_ascending_order(
     serve: Callable[..., Server], walk: Callable[..., Walker], chips: Path, runs_dir: Path, language: Language
 ) -> None:

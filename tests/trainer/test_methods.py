@@ -324,7 +324,11 @@ def test_what_the_model_or_machine_lacks_is_said_before_anything_starts(
 
 @pytest.mark.parametrize(
     ("installed", "kind", "words"),
-    [(None, "cuda", "not installed"), ("0.47.9", "cuda", "0.48 or newer"), ("0.50.2", "npu", "does not run on this machine")],
+    [
+        (None, "cuda", "not installed"),
+        ("0.47.9", "cuda", "0.48 or newer"),
+        ("0.50.2", "npu", "does not run on this machine"),
+    ],
 )
 def test_quantization_is_refused_with_the_reason_where_it_does_not_run(
     base: Path,
