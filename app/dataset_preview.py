@@ -4,7 +4,7 @@ Rows are read here, at once; tokens and figures come from app/look.py, asked for
 """
 
 import contextlib
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,8 +60,9 @@ class DatasetPreview:
         with gr.Column(visible=False, elem_id="preview", elem_classes="td-modal") as self.panel:
             self._lay_out()
         self.timer = gr.Timer(POLL_S, active=False)
-        # Of what the tab shows: what is the same is not sent again.
-        self.seen = gr.State([])
+        # Of what the tab shows: what is the same is not sent again. Kept by the tab: were it the server's, a request of
+        # the timer that crosses the answer to a click would bring back what the click has replaced.
+        self.seen = gr.Textbox("", visible="hidden", max_lines=1)
         self._read = lru_cache(maxsize=8)(_rows_of)
         self._unfit = lru_cache(maxsize=8)(self._unfit_html)
 
@@ -118,7 +119,7 @@ class DatasetPreview:
         changes = [mirror.change for mirror in self._mirrors.values()]
         # Answered when the timer ticks: who types is not followed letter by letter.
         gr.on(changes, lambda: gr.Timer(active=True), None, self.timer, **QUIET)
-        self.timer.tick(self._tick, inputs, shown, **QUIET)
+        self.timer.tick(self._show, inputs, shown, **QUIET)
         self.dataset.input(lambda name, _, *rest: self._show(name, "1", *rest), inputs, shown, **QUIET)
         gr.on([self.page.submit, self.page.blur, self.view.input], self._show, inputs, shown, **QUIET)
         for turn, by in ((self.previous, -1), (self.next, 1)):
@@ -139,14 +140,14 @@ class DatasetPreview:
                 if not records.list_datasets(self._folder(typed)):
                     raise Problem("data_dir_empty", label=label("dataset_dir"), path=typed["dataset_dir"])
                 raise Problem("dataset_missing", label=label("dataset"))
-            shown = self._shown(Asked(datasets[0], 1, VIEWS[0], typed), [])
+            shown = self._shown(Asked(datasets[0], 1, VIEWS[0], typed), "")
         except Problem as problem:
             unopened = (gr.skip() for _ in range(len(self._mirrors) + 9))
             return [refused_html(problem, self._text), gr.update(visible=False), *unopened]
         chosen = gr.update(choices=datasets, value=datasets[0])
         return ["", gr.update(visible=True), chosen, VIEWS[0], *(typed[key] for key in self._mirrors), *shown]
 
-    def _show(self, name: str, page: str | int, view: str, seen: list[Any], *values: Any) -> list[Any]:
+    def _show(self, name: str, page: str | int, view: str, seen: str, *values: Any) -> list[Any]:
         """What is asked for, or why it cannot be shown: then the page number stays, so that one can turn on."""
         number = max(_number(page), 1)
         typed = dict(zip(self._keys, values, strict=True))
@@ -154,14 +155,7 @@ class DatasetPreview:
             return self._shown(Asked(name, number, view if view in VIEWS else VIEWS[0], typed), seen)
         except Problem as problem:
             still = gr.Timer(active=False)
-            return [gr.skip(), str(number), refused_html(problem, self._text), "", gr.skip(), still, []]
-
-    def _tick(self, name: str, page: str, view: str, seen: list[Any], *values: Any) -> list[Any]:
-        """What is new of what the tab shows; nothing where another page or view is on its way to it, which would be
-        undone: the answer to a click and the timer's next request cross each other."""
-        if seen and seen[-1] != [name, str(page), view]:
-            return [*(gr.skip() for _ in range(6)), seen]
-        return self._show(name, page, view, seen, *values)
+            return [gr.skip(), str(number), refused_html(problem, self._text), "", gr.skip(), still, ""]
 
     def _steer(self, name: str, *values: Any) -> list[Any]:
         """Stops the check, or begins it anew where it has ended."""
@@ -175,8 +169,8 @@ class DatasetPreview:
     def _folder(self, typed: dict[str, Any]) -> Path:
         return self._page.roots.check(typed["dataset_dir"], label("dataset_dir"))
 
-    def _shown(self, asked: Asked, seen: Sequence[Any]) -> list[Any]:
-        """Count, page, samples, figures, buttons, timer, and what is seen of it, with what was asked. Raises Problem for a dataset that
+    def _shown(self, asked: Asked, seen: str) -> list[Any]:
+        """Count, page, samples, figures, buttons, timer, and what is seen of it. Raises Problem for a dataset that
         cannot be read."""
         folder = self._folder(asked.typed)
         state = state_of(folder, asked.name)
@@ -204,9 +198,10 @@ class DatasetPreview:
             gr.Timer(active=samples.pending or not (settings is None or check.ended)),
         ]
         now = [hash(repr(value)) for value in values[:5]]
-        same = [one == told for one, told in zip(now, list(seen[:5]) or [0] * len(now), strict=True)]
-        changed = (gr.skip() if known else value for value, known in zip(values, same, strict=False))
-        return [*changed, *values[5:], [*now, [asked.name, str(samples.page), asked.view]]]
+        told = json.loads(seen or "[]")
+        changed = (gr.skip() if told[at : at + 1] == [known] else value
+                   for at, (value, known) in enumerate(zip(values, now, strict=False)))  # fmt: skip
+        return [*changed, *values[5:], json.dumps(now)]
 
     def _unfit_html(self, folder: Path, name: str, stage: str, state: str) -> str:
         """Why the stage trains on nothing of the dataset, which Start would say too; "" where it does. Raises Problem."""

@@ -302,6 +302,7 @@ def test_a_process_that_does_not_answer_is_gone_within_3_seconds_of_unloading(ch
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.slow
 def test_20_cycles_of_loading_leave_no_thread_file_or_process_behind(chat: ChatProcess, model: Path) -> None:
     me = psutil.Process()
 

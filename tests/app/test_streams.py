@@ -115,6 +115,7 @@ def test_asked_one_by_one_an_answer_ends_with_what_is_there(monkeypatch: pytest.
     run(body)
 
 
+@pytest.mark.slow
 def test_a_page_that_leaves_or_is_gone_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     async def leaving(source: Source, app: Streams) -> None:
         await Reader(app, "stream=s&from=0&poll=1").task
@@ -133,6 +134,7 @@ def test_a_page_that_leaves_or_is_gone_ends_its_stream(monkeypatch: pytest.Monke
     run(gone)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_asked_for_briefly_again_and_again_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """However the moments fall at which the server looks who reads."""
     monkeypatch.setattr(streams, "GRACE_S", 1.5)

@@ -31,6 +31,7 @@ DEVICES = "huawei.com/Ascend910"
 OF_THE_RUNTIME = {"ASCEND_VISIBLE_DEVICES"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(LACKING), reason=f"NOT TESTED: {LACKING}")
 @pytest.mark.parametrize("file", [PAGE, JOB])
 @pytest.mark.parametrize("version", VERSIONS)

@@ -283,6 +283,7 @@ def test_a_large_file_is_counted_when_somebody_does(tmp_path: Path, monkeypatch:
     assert preview(tmp_path, "y", 2, 4)[1] == 700  # says so itself
 
 
+@pytest.mark.slow
 def test_progress_tells_rows_and_bytes(tmp_path: Path) -> None:
     rows = [ROWS[0]] * 5000
     for name in ("a.jsonl", "b.jsonl.gz", "c.parquet"):

@@ -94,6 +94,7 @@ def test_every_module_of_the_layer_is_there_and_names_one() -> None:
     assert all((ROOT / name).is_file() for name in LAYER)
 
 
+@pytest.mark.slow
 def test_no_process_is_forked_off_one_that_may_hold_a_device() -> None:
     """An NPU is lost to a child that is forked: our processes are started anew."""
     for path in (ROOT / "trainer").glob("*.py"):

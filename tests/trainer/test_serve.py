@@ -311,6 +311,7 @@ def test_an_adapter_that_does_not_fit_is_said_before_it_serves(folder: Path, cap
     assert str(adapter) in output.err
 
 
+@pytest.mark.slow
 def test_the_command_and_the_server_need_no_torch_until_the_model() -> None:
     code = "import sys, trainer.serve, trainer.serve_terminal; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
