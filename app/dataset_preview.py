@@ -4,7 +4,7 @@ Rows are read here, at once; tokens and figures come from app/look.py, asked for
 """
 
 import contextlib
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +29,7 @@ from trainer.settings import label
 PAGE_SIZE = 4
 POLL_S = 0.5
 VIEWS = ("conversation", "tokens", "raw")
+NUMBER = "(page) => String(Math.max(1, (parseInt(page) || 1){by}))"
 # Controls of the form that stand in the panel once more: what is changed here is changed there.
 MIRRORED = ("template", "cutoff_len", "train_on_prompt", "mask_history", "skip_bad_rows")
 
@@ -60,9 +61,8 @@ class DatasetPreview:
         with gr.Column(visible=False, elem_id="preview", elem_classes="td-modal") as self.panel:
             self._lay_out()
         self.timer = gr.Timer(POLL_S, active=False)
-        # Of what the tab shows: what is the same is not sent again. Kept by the tab: were it the server's, a request of
-        # the timer that crosses the answer to a click would bring back what the click has replaced.
-        self.seen = gr.Textbox("", visible="hidden", max_lines=1)
+        # Of what the tab shows: what is the same is not sent again.
+        self.seen = gr.State([])
         self._read = lru_cache(maxsize=8)(_rows_of)
         self._unfit = lru_cache(maxsize=8)(self._unfit_html)
 
@@ -119,14 +119,15 @@ class DatasetPreview:
         changes = [mirror.change for mirror in self._mirrors.values()]
         # Answered when the timer ticks: who types is not followed letter by letter.
         gr.on(changes, lambda: gr.Timer(active=True), None, self.timer, **QUIET)
-        self.timer.tick(self._show, inputs, shown, **QUIET)
-        self.dataset.input(lambda name, _, *rest: self._show(name, "1", *rest), inputs, shown, **QUIET)
-        gr.on([self.page.submit, self.page.blur, self.view.input], self._show, inputs, shown, **QUIET)
+        # The number is turned in the browser, and one event answers whatever has changed: one answer at a time, and after
+        # it another one to what has changed meanwhile. Two that cross would show the page that was left.
         for turn, by in ((self.previous, -1), (self.next, 1)):
-            turn.click(
-                lambda name, page, *rest, by=by: self._show(name, _number(page) + by, *rest), inputs, shown, **QUIET
-            )
-        self.steer.click(self._steer, inputs, shown, **QUIET)
+            turn.click(None, self.page, self.page, js=NUMBER.format(by=f" + {by}"), **QUIET)
+        self.page.blur(None, self.page, self.page, js=NUMBER.format(by=""), **QUIET)
+        self.dataset.input(None, None, self.page, js="() => '1'", **QUIET)
+        changed = [self.timer.tick, self.page.change, self.page.submit, self.view.input, self.dataset.input]
+        gr.on(changed, self._show, inputs, shown, trigger_mode="always_last", **QUIET)
+        self.steer.click(self._steer, inputs, self.timer, **QUIET)
         self.close.click(
             lambda: [gr.update(visible=False), gr.Timer(active=False)], None, [self.panel, self.timer], **QUIET
         )
@@ -140,14 +141,15 @@ class DatasetPreview:
                 if not records.list_datasets(self._folder(typed)):
                     raise Problem("data_dir_empty", label=label("dataset_dir"), path=typed["dataset_dir"])
                 raise Problem("dataset_missing", label=label("dataset"))
-            shown = self._shown(Asked(datasets[0], 1, VIEWS[0], typed), "")
+            shown = self._shown(Asked(datasets[0], 1, VIEWS[0], typed), [])
         except Problem as problem:
             unopened = (gr.skip() for _ in range(len(self._mirrors) + 9))
             return [refused_html(problem, self._text), gr.update(visible=False), *unopened]
+        shown[1] = gr.update(**{**shown[1], "value": "1"})
         chosen = gr.update(choices=datasets, value=datasets[0])
         return ["", gr.update(visible=True), chosen, VIEWS[0], *(typed[key] for key in self._mirrors), *shown]
 
-    def _show(self, name: str, page: str | int, view: str, seen: str, *values: Any) -> list[Any]:
+    def _show(self, name: str, page: str | int, view: str, seen: list[int], *values: Any) -> list[Any]:
         """What is asked for, or why it cannot be shown: then the page number stays, so that one can turn on."""
         number = max(_number(page), 1)
         typed = dict(zip(self._keys, values, strict=True))
@@ -155,21 +157,21 @@ class DatasetPreview:
             return self._shown(Asked(name, number, view if view in VIEWS else VIEWS[0], typed), seen)
         except Problem as problem:
             still = gr.Timer(active=False)
-            return [gr.skip(), str(number), refused_html(problem, self._text), "", gr.skip(), still, ""]
+            return [gr.skip(), gr.skip(), refused_html(problem, self._text), "", gr.skip(), still, []]
 
-    def _steer(self, name: str, *values: Any) -> list[Any]:
-        """Stops the check, or begins it anew where it has ended."""
+    def _steer(self, name: str, *values: Any) -> gr.Timer:
+        """Stops the check, or begins it anew where it has ended; what comes of it is shown when the timer ticks."""
         typed = dict(zip(self._keys, values[3:], strict=True))
         with contextlib.suppress(Problem, Problems):  # said by what follows
             steer(self._look, looked_at(typed, self._page.roots), name, state_of(self._folder(typed), name))
-        return self._show(name, *values)
+        return gr.Timer(active=True)
 
     # ---- what is shown ----
 
     def _folder(self, typed: dict[str, Any]) -> Path:
         return self._page.roots.check(typed["dataset_dir"], label("dataset_dir"))
 
-    def _shown(self, asked: Asked, seen: str) -> list[Any]:
+    def _shown(self, asked: Asked, seen: Sequence[int]) -> list[Any]:
         """Count, page, samples, figures, buttons, timer, and what is seen of it. Raises Problem for a dataset that
         cannot be read."""
         folder = self._folder(asked.typed)
@@ -189,19 +191,19 @@ class DatasetPreview:
         else:
             samples = self._rows(folder, asked, state, rows)
         last = None if samples.total is None else max(-(-samples.total // PAGE_SIZE), 1)
+        # Else it is left alone: it may have been turned meanwhile.
+        clamped = {} if samples.page == asked.page else {"value": str(samples.page)}
         values = [
             "…" if samples.total is None else str(samples.total),
-            gr.update(value=str(samples.page), info="" if last is None else f"/ {last}"),
+            gr.update(info="" if last is None else f"/ {last}", **clamped),
             samples.html,
             stats,
             self._text("check.again" if settings is None or check.ended else "check.stop"),
             gr.Timer(active=samples.pending or not (settings is None or check.ended)),
         ]
         now = [hash(repr(value)) for value in values[:5]]
-        told = json.loads(seen or "[]")
-        changed = (gr.skip() if told[at : at + 1] == [known] else value
-                   for at, (value, known) in enumerate(zip(values, now, strict=False)))  # fmt: skip
-        return [*changed, *values[5:], json.dumps(now)]
+        same = [one == told for one, told in zip(now, seen or [0] * len(now), strict=True)]
+        return [*(gr.skip() if known else value for value, known in zip(values, same, strict=False)), *values[5:], now]
 
     def _unfit_html(self, folder: Path, name: str, stage: str, state: str) -> str:
         """Why the stage trains on nothing of the dataset, which Start would say too; "" where it does. Raises Problem."""

@@ -160,6 +160,35 @@ def test_what_a_dataset_asks_for_and_cannot_do_is_said_when_the_page_opens_with_
     assert walker.errors == []
 
 
+def test_a_page_turned_while_the_dataset_is_checked_stays_turned(
+    serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, data: Path
+) -> None:
+    rows = [{"instruction": f"q{number}", "output": f"a{number}"} for number in range(120_000)]
+    (data / "old.json").write_text(json.dumps(rows))
+    walker = walk(serve("--model", str(model), "--data-dir", str(data)).address, "zh").open()
+    walker.click("预览数据集")
+    walker.wait(lambda: "q0" in walker.text("samples"), "the preview", 10)
+    for view_of, mark in (("conversation", "a{row}"), ("tokens", "a{row}"), ("conversation", "a{row}")):
+        view(walker, Text("zh"), view_of)
+        page = int(walker.field("preview_page").input_value())
+        for _ in range(7):
+            walker.click("下一页")
+            walker.page.wait_for_timeout(130)
+        walker.click("上一页")
+        page += 6
+        row = mark.format(row=4 * (page - 1))
+        walker.wait(lambda: walker.field("preview_page").input_value() == str(page), f"page {page}")  # noqa: B023
+        walker.wait(lambda: row in walker.text("samples"), row, 20, lambda: walker.text("samples")[:300])  # noqa: B023
+        walker.page.wait_for_timeout(1200)  # an answer to what was asked before comes no more
+        assert row in walker.text("samples")
+        assert walker.field("preview_page").input_value() == str(page)
+    walker.fill("preview_page", "999999")
+    walker.page.keyboard.press("Enter")
+    walker.wait(lambda: walker.field("preview_page").input_value() == "30000", "the last page", 60,
+                lambda: walker.field("preview_page").input_value())  # fmt: skip
+    assert walker.errors == []
+
+
 @pytest.mark.thorough
 def test_pasted_rows_and_bad_files_in_english(
     serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, data: Path
