@@ -19,8 +19,9 @@ fast: .venv/installed-dev
 # Everything that tests/faults breaks, and all long tests; `make test` takes a sample. As root it fills disks and memory too.
 faults: .venv/installed-dev
 	@sh tests/install_tools.sh
-	@FAULTS=all $(BIN)/pytest tests/faults tests/browser $(ARGS)
-	@FAULTS=all $(BIN)/pytest -m thorough tests/app tests/trainer tests/nodes tests/npu $(ARGS)
+	@FAULTS=all $(BIN)/pytest -m "not alone" -n 2 --dist loadfile tests/faults tests/browser $(ARGS)
+	@FAULTS=all $(BIN)/pytest -m "thorough and not alone" -n 2 --dist loadfile tests/app tests/trainer tests/nodes tests/npu $(ARGS)
+	@FAULTS=all $(BIN)/pytest -m alone tests/faults tests/browser $(ARGS)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check app trainer tests assets
