@@ -21,7 +21,7 @@ faults: .venv/installed-dev
 	@sh tests/install_tools.sh
 	@FAULTS=all $(BIN)/pytest -m "not alone" -n 2 --dist loadfile tests/faults tests/browser $(ARGS)
 	@FAULTS=all $(BIN)/pytest -m "thorough and not alone" -n 2 --dist loadfile tests/app tests/trainer tests/nodes tests/npu $(ARGS)
-	@FAULTS=all $(BIN)/pytest -m alone tests/faults tests/browser $(ARGS)
+	@FAULTS=all $(BIN)/pytest -m alone tests/faults tests/browser tests/trainer $(ARGS)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check app trainer tests assets

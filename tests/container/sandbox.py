@@ -80,7 +80,7 @@ class Container:
         binds = [("/usr", "/usr"), *((str(ROOT / name), str(ROOT / name)) for name in PROJECT), (str(etc), "/etc")]
         binds += [(prefix, prefix) for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)) if prefix != "/usr"]
         words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-uts", "--unshare-ipc", "--unshare-net",
-                 "--hostname", self.host]  # fmt: skip
+                 "--hostname", self.host, "--perms", "1777", "--tmpfs", "/tmp"]  # fmt: skip
         above = {str(parent) for _, target in binds for parent in Path(target).parents if parent != Path("/")}
         for folder in sorted({*above, "/home"}):  # made here, else only root could look into them
             words += ["--perms", "0755", "--dir", folder]
@@ -90,7 +90,7 @@ class Container:
             words += ["--symlink", f"usr/{name}", f"/{name}"]
         words += ["--tmpfs", "/usr/local", "--perms", "0755", "--dir", "/usr/local/bin", "--ro-bind", str(cann), "/usr/local/Ascend",
                   "--ro-bind", str(cann / "npu-smi"), "/usr/local/bin/npu-smi"]  # fmt: skip
-        words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--tmpfs", "/tmp"]
+        words += ["--proc", "/proc", "--dev", "/dev"]
         return [
             *words,
             "--bind",
