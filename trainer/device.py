@@ -4,6 +4,7 @@ What is true of a whole kind is in that table; here is what takes torch: names, 
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from trainer.problems import Problem
 from trainer.settings import ComputeType, label
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "pure_bf16": torch.bfloat16}
+
+
+_SETTING_UP = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def current() -> Device:
     if not torch.accelerator.is_available():
         return CPU
     found = _type()
-    _set_up(found)
+    with _SETTING_UP:  # a chat's threads ask at the same time, and `cache` alone would let both in
+        _set_up(found)
     return Device(found, _name(found), torch.accelerator.device_count())
 
 
