@@ -65,7 +65,6 @@ def answers(walker: Walker, column: int) -> list[str]:
     return [text.rsplit("\n\n", 1)[0] for text in found.all_inner_texts()]
 
 
-@pytest.mark.everyday
 def test_columns_stream_side_by_side_and_each_shows_its_own(
     server: Server, walk: Callable[..., Walker], endless: Path
 ) -> None:

@@ -120,6 +120,7 @@ def shown_after_unfolding(walker: Walker) -> dict[str, str]:
     return values
 
 
+@pytest.mark.thorough
 def test_a_llama_factory_file_loads_and_what_is_not_here_is_said_by_name(
     serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:

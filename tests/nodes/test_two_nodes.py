@@ -108,6 +108,7 @@ def told(folder: Path) -> tuple[str, dict[str, Any]]:
     return run.problem
 
 
+@pytest.mark.thorough
 def test_a_cut_cable_ends_the_run_on_both_machines_and_what_follows_is_as_if_it_had_held(
     model: Path, data: Path, tmp_path: Path, machines: Machines
 ) -> None:

@@ -215,6 +215,7 @@ def test_chat_answers_swaps_adapters_and_ends(npu: Fake, model: Path, whole: Pat
     assert values_of(npu.take_notes(), "set_compile_mode", "jit_compile") == [False]
 
 
+@pytest.mark.thorough
 def test_an_export_on_the_npu_is_the_model_that_was_trained(
     npu: Fake, model: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -41,7 +41,10 @@ pytestmark = pytest.mark.slow
 ANSWER = "我是北大人工智能助手。"
 QUESTION = "你好，你是谁？"
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU: QLoRA is NOT tested on one")
-EACH = pytest.mark.parametrize(("architecture", "bits"), [("qwen2", 4), ("qwen2", 8), ("llama", 4), ("llama", 8)])
+EACH = pytest.mark.parametrize(
+    ("architecture", "bits"),
+    [("qwen2", 4), ("qwen2", 8), *(pytest.param("llama", bits, marks=pytest.mark.thorough) for bits in (4, 8))],
+)
 BITS = pytest.mark.parametrize("bits", [4, 8])
 
 

@@ -274,6 +274,7 @@ def test_doctor_imports_torch_as_a_run_does(without_cann: Path, tools: Path, mon
 # ---- accelerators that torch does not see ----
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_run_and_a_chat_on_the_processor_of_a_machine_with_npus_say_so(
     model: Path, data: Path, tools: Path, tmp_path: Path
