@@ -137,7 +137,7 @@ class DatasetPreview:
     def _open(self, datasets: list[str], *values: Any) -> list[Any]:
         typed = dict(zip(self._keys, values, strict=True))
         try:
-            if not datasets or not isinstance(datasets, list):
+            if not datasets or not isinstance(datasets, list) or not all(isinstance(name, str) for name in datasets):
                 if not records.list_datasets(self._folder(typed)):
                     raise Problem("data_dir_empty", label=label("dataset_dir"), path=typed["dataset_dir"])
                 raise Problem("dataset_missing", label=label("dataset"))

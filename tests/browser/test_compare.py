@@ -122,6 +122,7 @@ def test_columns_stream_side_by_side_and_each_shows_its_own(
     assert walker.foreign == []
 
 
+@pytest.mark.alone
 def test_stop_ends_all_columns_within_200_ms_and_keeps_their_words(server: Server, walk: Callable[..., Walker]) -> None:
     walker = ready(walk(server.address, "zh"))
     walker.fill("max_new_tokens", "8000")
