@@ -112,7 +112,7 @@ class TopBar:
         ]
 
     def _name_of(self, model: str, found: dict[str, Model]) -> str:
-        return models.name_of(model, found) or self._page.text("model_custom")
+        return models.name_of(self._within(model), found) or self._page.text("model_custom")
 
     def _within(self, model: str) -> str:
         """`model`, or none where it is outside of what the page may look at: Start and Load say so."""
@@ -121,10 +121,10 @@ class TopBar:
     def _path_of(self, name: str, path: str) -> Any:
         """The path of the model chosen by name; what is typed stays when the name is nobody's, or already its own."""
         found = self._found(path).get(name)
-        return gr.skip() if found is None or models.same(str(found.path), path) else str(found.path)
+        return gr.skip() if found is None or models.same(str(found.path), self._within(path)) else str(found.path)
 
     def _on_model(self, model: str, learning_rate: str, settled: str) -> list[Any]:
-        if models.same(model, settled):
+        if models.same(self._within(model), self._within(settled)):
             return [self.named(model), gr.skip(), gr.skip(), gr.skip()]
         value, info = self.learning_rate(model)
         # A rate that the user typed stays; one that came from a default or another model's folder does not.

@@ -78,7 +78,7 @@ class UploadPanel:
 
     def _paste(self, rows: str, *typed: Any) -> list[Any]:
         try:
-            number = dataset_upload.pasted(self._runs_dir, rows)
+            number = dataset_upload.pasted(self._runs_dir, rows or "")
         except (Problem, OSError) as error:
             return ["", gr.skip(), *self._refused(error)]
         return self._begin(number, *typed)
