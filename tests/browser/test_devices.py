@@ -108,6 +108,7 @@ def choose_two_and_one(walker: Walker) -> None:
     walker.field("devices").press("Escape")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.usefixtures("chips")
 def test_a_run_and_the_chat_get_the_devices_that_are_chosen_for_each(

@@ -57,6 +57,7 @@ def test_the_preview_is_a_dialog_that_holds_the_focus_and_closes_on_escape(
     assert walker.errors == []
 
 
+@pytest.mark.thorough
 def test_one_request_that_fails_does_not_take_the_dialog_away(
     serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:
@@ -76,9 +77,9 @@ def test_one_request_that_fails_does_not_take_the_dialog_away(
     assert walker.errors == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("language", "title", "words"), [("zh", "连接中断", "无法连接到服务器"),
-                                                          pytest.param("en", "Connection lost", "cannot reach its server",
-                                                                       marks=pytest.mark.thorough)])  # fmt: skip
+                                                          ("en", "Connection lost", "cannot reach its server")])  # fmt: skip
 def test_a_lost_connection_is_said_in_the_pages_language(
     language: str, title: str, words: str, serve: Callable[..., Server], walk: Callable[..., Walker]
 ) -> None:

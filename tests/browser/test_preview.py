@@ -160,6 +160,7 @@ def test_what_a_dataset_asks_for_and_cannot_do_is_said_when_the_page_opens_with_
     assert walker.errors == []
 
 
+@pytest.mark.thorough
 def test_a_page_turned_while_the_dataset_is_checked_stays_turned(
     serve: Callable[..., Server], walk: Callable[..., Walker], model: Path, data: Path
 ) -> None:
