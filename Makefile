@@ -11,7 +11,7 @@ run: .venv/installed
 test: .venv/installed-dev
 	@sh tests/install_tools.sh
 	@$(BIN)/pytest -m alone $(ARGS) || [ $$? = 5 ]
-	@$(BIN)/pytest -m "not alone" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -m "not alone" -n 3 --dist loadfile $(ARGS)
 
 fast: .venv/installed-dev
 	@$(BIN)/pytest -m "not slow and not browser" -n 2 --dist loadfile $(ARGS)

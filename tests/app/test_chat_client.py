@@ -378,6 +378,7 @@ def test_the_real_process_loads_answers_stops_swaps_and_gives_its_memory_back(tm
     assert psutil.Process().children() == []
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_cycles_of_the_real_process_give_back_memory_threads_and_files(tmp_path: Path) -> None:
     folder = build_tiny_model(tmp_path / "model")

@@ -162,6 +162,7 @@ def events_of(server: Server) -> list[Any]:
     return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.thorough
 def test_abort_stops_at_a_step_and_resume_goes_on_from_it(
     serve: Callable[..., Server], walk: Callable[..., Walker], tmp_path: Path
 ) -> None:

@@ -231,6 +231,7 @@ def test_what_a_model_that_is_stored_quantized_cannot_is_refused(
     assert words in caught.value.problems[0].sentence("en")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bits", [None, 4])
 def test_only_a_quantized_run_pays_for_importing_bitsandbytes(folder: Path, tmp_path: Path, bits: int | None) -> None:
     """In a process of its own, which is what imports it."""
