@@ -1,13 +1,18 @@
 """Settings: one declaration, and every bad value answered by a labelled sentence."""
 
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 import yaml
 
+import trainer.problems
+from tests.conftest import ROOT
 from trainer.problems import LANGUAGES, SENTENCES, Problem, Problems, sentence
 from trainer.settings import TrainSettings, as_text, choices, default_text, keys, parse, shown
 from trainer.settings_file import read_yaml, to_flags, to_yaml
@@ -212,6 +217,23 @@ def test_every_problem_has_the_same_blanks_in_both_languages() -> None:
         blanks = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in texts]
         assert blanks[0] == blanks[1], code
         assert not any("\u4e00" <= char <= "\u9fff" for char in texts[0]), code
+
+
+def test_no_two_tables_of_sentences_have_the_same_code() -> None:
+    tables = [
+        value
+        for module in pkgutil.iter_modules(trainer.problems.__path__)
+        for name, value in vars(importlib.import_module(f"trainer.problems.{module.name}")).items()
+        if name.endswith("_SENTENCES")
+    ]
+    assert sum(map(len, tables)) == len(SENTENCES)
+
+
+def test_every_package_is_installed() -> None:
+    """An installation that is no editable one has only the packages that pyproject.toml names."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for top in ("app", "trainer") for path in (ROOT / top).rglob("*.py")}
+    assert set(named) == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
 
 
 def test_a_code_of_a_newer_version_is_shown_as_it_is() -> None:

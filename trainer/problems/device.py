@@ -1,5 +1,5 @@
 """What is said where a run or a chat computes on the processor although there is an accelerator, in both languages:
-part of problems.SENTENCES. Light."""
+part of SENTENCES. Light."""
 
 DEVICE_SENTENCES: dict[str, tuple[str, str]] = {
     "npu_not_loaded": (

@@ -1,4 +1,4 @@
-"""What can go wrong with datasets that are looked at or added on the page, in both languages: part of problems.SENTENCES."""
+"""What can go wrong with datasets that are looked at or added on the page, in both languages: part of SENTENCES."""
 
 UPLOAD_SENTENCES: dict[str, tuple[str, str]] = {
     "look_died": (

@@ -1,4 +1,4 @@
-"""What there is to say of chat templates, in both languages: part of problems.SENTENCES."""
+"""What there is to say of chat templates, in both languages: part of SENTENCES."""
 
 TEMPLATE_SENTENCES: dict[str, tuple[str, str]] = {
     "template_missing": (

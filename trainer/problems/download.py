@@ -1,4 +1,4 @@
-"""What can go wrong with models that are looked up or downloaded, in both languages: part of problems.SENTENCES."""
+"""What can go wrong with models that are looked up or downloaded, in both languages: part of SENTENCES."""
 
 DOWNLOAD_SENTENCES: dict[str, tuple[str, str]] = {
     "model_not_here": (

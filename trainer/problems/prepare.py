@@ -1,4 +1,4 @@
-"""What can come up while a dataset is checked or prepared, in both languages: part of problems.SENTENCES. Light."""
+"""What can come up while a dataset is checked or prepared, in both languages: part of SENTENCES. Light."""
 
 PREPARE_SENTENCES: dict[str, tuple[str, str]] = {
     "rows_bad": (
