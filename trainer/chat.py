@@ -23,9 +23,9 @@ from trainer import sampling, torch_import, unused_accelerators
 from trainer.chat_failure import as_problem
 from trainer.chat_pipes import Inbox, Replies, Request, guarded_stdin, guarded_stdout
 from trainer.compare import Column, columns_of, failing, in_turn, messages_of
+from trainer.declared import ComputeType
 from trainer.model_folder import check_adapter_folder, check_model_folder
 from trainer.problems import Problem
-from trainer.settings import ComputeType
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -11,12 +11,12 @@ import torch
 
 from trainer import device, template_family
 from trainer.chat_template import ChatTemplate
+from trainer.declared import ComputeType
 from trainer.engine import Engine, Way
 from trainer.generate import Finish, reply
 from trainer.model import load_model, load_tokenizer
 from trainer.problems import Problem
 from trainer.sampling import Sampling
-from trainer.settings import ComputeType
 from trainer.tool_list import checked_tools
 from trainer.weights import Weights
 

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from trainer.declared import DEEPSPEED_STAGES
 from trainer.problems import Problem, Problems, quoted
-from trainer.settings import DEEPSPEED_STAGES, TrainSettings, label, named
+from trainer.settings import TrainSettings, label, named
 
 # The first one in which the caller says where an optimizer step ends ("managed_gradient_accumulation").
 LEAST_VERSION = (0, 19, 8)

@@ -17,9 +17,10 @@ from torch import distributed
 
 from trainer import device_kinds
 from trainer.accelerators import processor_name
+from trainer.declared import ComputeType
 from trainer.device_kinds import Kind
 from trainer.problems import Problem
-from trainer.settings import ComputeType, label
+from trainer.settings import label
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "pure_bf16": torch.bfloat16}
 

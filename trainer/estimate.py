@@ -15,12 +15,13 @@ import psutil
 from trainer.accelerators import accelerators
 from trainer.budget import TOKEN_BUDGET
 from trainer.counts import Counts
+from trainer.declared import ComputeType
 from trainer.launch import Launch
 from trainer.memory import Footprint, is_sharded
 from trainer.model_size import ModelSize
 from trainer.problems import Problem
 from trainer.quantization import quantization_missing
-from trainer.settings import ComputeType, TrainSettings, label
+from trainer.settings import TrainSettings, label
 
 GIB = 2**30
 # Of the device's memory, beside what torch allocates: the driver's context, kernels, fragments.

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from trainer.declared import ComputeType
 from trainer.device import current
 from trainer.model_folder import resolve
-from trainer.settings import ComputeType
 
 log = logging.getLogger("trainer")
 

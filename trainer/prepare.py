@@ -12,13 +12,14 @@ from pathlib import Path
 
 from trainer import deepspeed_config, run_folder, training_records
 from trainer.accelerators import accelerators, processor_name
+from trainer.declared import DEEPSPEED_STAGES
 from trainer.events import read_events
 from trainer.lora_checks import check_lora
 from trainer.model_folder import check_adapter_folder, check_model_folder, located
 from trainer.model_size import most_positions, tensors
 from trainer.problems import Problem, Problems, quoted
 from trainer.quantization import check_quantization
-from trainer.settings import DEEPSPEED_STAGES, TrainSettings, as_text, label, named, parse
+from trainer.settings import TrainSettings, as_text, label, named, parse
 from trainer.settings_file import read_yaml
 
 # What may differ when a run goes on: everything else would make it another run.

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.declared import ComputeType
 from trainer.device import current
 from trainer.model_folder import resolve
 from trainer.model_size import StoredTensor, stored_tensors
-from trainer.settings import ComputeType
 
 # As safetensors names them; any other dtype is left to transformers.
 TYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
