@@ -5,6 +5,7 @@ give the same bytes.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,8 +96,9 @@ def build_tiny_tokenizer(folder: Path, *, vocab_size: int = 512, chat_template: 
 
 
 def build_tiny_adapter(
-    folder: Path, model: Path, *, rank: int = 4, seed: int = 1, scale: float = 0.5, **config: Any
-) -> Path:
+    folder: Path, model: Path, *, rank: int = 4, seed: int = 1, scale: float = 0.5, targets: Sequence[str] = LINEAR,
+    **config: Any,
+) -> Path:  # fmt: skip
     """Write a random LoRA adapter for `model`, strong enough to change what the model says. `config`: more of peft's."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -104,7 +106,7 @@ def build_tiny_adapter(
 
     base = AutoModelForCausalLM.from_pretrained(model)
     adapted = get_peft_model(
-        base, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR, task_type="CAUSAL_LM", **config)
+        base, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(targets), task_type="CAUSAL_LM", **config)
     )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -128,14 +128,10 @@ class Graphs:
         return torch.nn.functional.linear(d.norm(last, d.final_norm), d.output)[0]
 
     def _product(self, name, layer, low, x, out, *, norm=None, add=False, gated=False):  # type: ignore[no-untyped-def]
-        through = None
-        if name in low[0]:
-            a = low[0][name]
-            through = torch.empty(len(a), dtype=x.dtype, device=x.device)
-            self._kernels.matvec(x, a, through, norm=norm, eps=self._decoder.eps)
+        both = (low[0][name], low[1][name]) if name in low[0] else None
         self._kernels.matvec(
-            x, layer.weight[name], out, norm=norm, eps=self._decoder.eps, bias=layer.bias[name],
-            low=None if through is None else (low[1][name], through), add=add, gated=gated,
+            x, layer.weight[name], out, norm=norm, eps=self._decoder.eps, bias=layer.bias[name], low=both, add=add,
+            gated=gated,
         )  # fmt: skip
 
     @torch.inference_mode()

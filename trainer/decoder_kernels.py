@@ -19,10 +19,14 @@ SHORT, LONG, LONG_FEW = (4, 512, 4), (8, 2048, 8), (2, 2048, 8)
 @triton.jit
 def _matvec_kernel(
     x_ptr, norm_ptr, weight_ptr, bias_ptr, low_ptr, b_ptr, out_ptr, rows, columns, eps,
-    NORM: tl.constexpr, BIAS: tl.constexpr, ADD: tl.constexpr, GATED: tl.constexpr, RANK: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    NORM: tl.constexpr, BIAS: tl.constexpr, ADD: tl.constexpr, GATED: tl.constexpr,
+    RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """out = weight · norm(x) + bias + b · low, added to out (ADD), or silu(first half) · second half (GATED)."""
+    """out = weight · norm(x) + bias + b · low, added to out (ADD), or silu(first half) · second half (GATED).
+
+    low: (RANK) of fp32 and, as the sums here, without norm's scale: RANK more columns. A sum of their own would cost
+    each program as long again as its weights do.
+    """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     valid = row < rows
     acc = tl.zeros((ROWS, COLUMNS), tl.float32)
@@ -46,20 +50,20 @@ def _matvec_kernel(
                 tl.load(weight_ptr + place, mask=both, other=0.0, eviction_policy="evict_first").to(tl.float32)
                 * x[None, :]
             )
+    for start in range(0, RANK, COLUMNS):
+        rank = start + tl.arange(0, COLUMNS)
+        low = tl.load(low_ptr + rank, mask=rank < RANK, other=0.0)
+        place_b = row[:, None] * RANK + rank[None, :]
+        both_b = valid[:, None] & (rank < RANK)[None, :]
+        acc += tl.load(b_ptr + place_b, mask=both_b, other=0.0).to(tl.float32) * low[None, :]
+        if GATED:
+            up += tl.load(b_ptr + rows * RANK + place_b, mask=both_b, other=0.0).to(tl.float32) * low[None, :]
     y = tl.sum(acc, axis=1)
     z = tl.sum(up, axis=1)
     if NORM:
         scale = tl.rsqrt(tl.sum(squares, axis=0) / columns + eps)
         y *= scale
         z *= scale
-    if RANK:
-        rank = tl.arange(0, RANK)
-        low = tl.load(low_ptr + rank).to(tl.float32)
-        place = row[:, None] * RANK + rank[None, :]
-        y += tl.sum(tl.load(b_ptr + place, mask=valid[:, None], other=0.0).to(tl.float32) * low[None, :], axis=1)
-        if GATED:
-            place += rows * RANK
-            z += tl.sum(tl.load(b_ptr + place, mask=valid[:, None], other=0.0).to(tl.float32) * low[None, :], axis=1)
     kind = out_ptr.dtype.element_ty
     if BIAS:
         y += tl.load(bias_ptr + row, mask=valid, other=0.0).to(tl.float32)
@@ -71,6 +75,24 @@ def _matvec_kernel(
     if ADD:
         y = y.to(kind).to(tl.float32) + tl.load(out_ptr + row, mask=valid, other=0.0).to(tl.float32)
     tl.store(out_ptr + row, y.to(kind), mask=valid)
+
+
+@triton.jit
+def _low_kernel(
+    x_ptr, norm_ptr, a_ptr, low_ptr, columns, NORM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """a · (x · norm) in fp32, some rows a program, in few long pieces: there is little to read, and it is waited for."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    acc = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(0, columns, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        inside = column < columns
+        x = tl.load(x_ptr + column, mask=inside, other=0.0).to(tl.float32)
+        if NORM:
+            x *= tl.load(norm_ptr + column, mask=inside, other=0.0).to(tl.float32)
+        place = row[:, None] * columns + column[None, :]
+        acc += tl.load(a_ptr + place, mask=inside[None, :], other=0.0).to(tl.float32) * x[None, :]
+    tl.store(low_ptr + row, tl.sum(acc, axis=1))
 
 
 @triton.jit
@@ -196,16 +218,30 @@ def matvec(
     add: bool = False,
     gated: bool = False,
 ) -> None:
-    """x: (in) · weight: (out, in) · out: (out), or half of it when `gated` · low: the adapter's (b (out, rank), a·x)."""
+    """x: (in) · weight: (out, in) · out: (out), or half of it when `gated`.
+
+    low: an adapter's a (rank, in) and b (out, rank), of a rank that is a power of two, 2 at least.
+    """
     rows, columns = weight.shape
     rows = rows // 2 if gated else rows
     each, width, warps = SHORT if columns <= 4096 else LONG if rows > 2048 else LONG_FEW
-    b, product = low or (x, x)
+    a, b = low or (x, x)
+    through = _multiplied(x, a, norm) if low else x
     _matvec_kernel[(triton.cdiv(rows, each),)](
-        x, x if norm is None else norm, weight, x if bias is None else bias, product, b, out, rows, columns, eps,
-        NORM=norm is not None, BIAS=bias is not None, ADD=add, GATED=gated, RANK=len(product) if low else 0,
+        x, x if norm is None else norm, weight, x if bias is None else bias, through, b, out, rows, columns, eps,
+        NORM=norm is not None, BIAS=bias is not None, ADD=add, GATED=gated, RANK=len(a) if low else 0,
         ROWS=each, COLUMNS=width, num_warps=warps,
     )  # fmt: skip
+
+
+def _multiplied(x: Tensor, a: Tensor, norm: Tensor | None) -> Tensor:
+    """a · (x · norm) in fp32: (rank)."""
+    rank, columns = a.shape
+    low = torch.empty(rank, device=x.device)
+    _low_kernel[(rank // 2,)](
+        x, x if norm is None else norm, a, low, columns, NORM=norm is not None, ROWS=2, COLUMNS=4096, num_warps=8
+    )
+    return low
 
 
 def rotate_and_keep(

@@ -63,14 +63,14 @@ def _run_once(config: dict[str, Any], dtype: torch.dtype, device: torch.device) 
         kernels.rotate_and_keep(qkv, tables, norms, keys, values, position, heads, 1e-6)
         kernels.attend(qkv, keys, values, position, heads)
     kernels.gated(some(2, 2 * inner))
-    # With an adapter of rank 8, the default: its first answer need not wait either.
-    for rank, outputs, inputs, how in (
-        (32, len(wide), hidden, {"norm": norm, "eps": 1e-6, "bias": bias}),
-        (8, hidden, heads * size, {"add": True}),
-        (16, 2 * inner, hidden, {"norm": norm, "eps": 1e-6, "gated": True}),
-        (8, hidden, inner, {"add": True}),
-    ):
-        given, through = some(inputs), some(rank)
-        kernels.matvec(given, some(rank, inputs), through, norm=how.get("norm"), eps=1e-6)
-        out = some(inner if how.get("gated") else outputs)
-        kernels.matvec(given, some(outputs, inputs), out, low=(some(outputs, rank), through), **how)
+    # With an adapter of a usual rank: its first answer need not wait either. Ranks as they stand in the products, padded.
+    for rank in (8, 16, 32, 64):
+        for ranks, outputs, inputs, how in (
+            (4 * rank, len(wide), hidden, {"norm": norm, "eps": 1e-6, "bias": bias}),
+            (rank, hidden, heads * size, {"add": True}),
+            (2 * rank, 2 * inner, hidden, {"norm": norm, "eps": 1e-6, "gated": True}),
+            (rank, hidden, inner, {"add": True}),
+        ):
+            out = some(inner if how.get("gated") else outputs)
+            low = some(ranks, inputs), some(outputs, ranks)
+            kernels.matvec(some(inputs), some(outputs, inputs), out, low=low, **how)

@@ -1,6 +1,6 @@
 """Chat on an accelerator, random models of Qwen2.5's shapes: tokens a second, adapter switches, second turns.
 
-    python -m tests.bench.chat_gpu [--cases 7b 0.5b] [--output results.json] [--plain]
+    python -m tests.bench.chat_gpu [--cases 7b 0.5b] [--rank 8] [--output results.json] [--plain]
 
 Everything goes through the chat process and its pipes, as the page's replies do. `--plain`: also transformers' own
 `generate` with TextIteratorStreamer, in a process of its own.
@@ -33,10 +33,11 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "tunedesk-bench")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--rank", type=int, default=8, help="of the adapters")
     options = parser.parse_args()
     results = []
     for name in options.cases:
-        folder = prepare(options.work / f"chat-{name}", SHAPES[name])
+        folder = prepare(options.work / f"chat-{name}", SHAPES[name], options.rank)
         results.append({"case": name, **measure(folder), **(plain(folder) if options.plain else {})})
         print(json.dumps(results[-1]), flush=True)
     if options.output:
@@ -45,8 +46,8 @@ def main() -> int:
     return 0
 
 
-def prepare(folder: Path, shape: Shape) -> Path:
-    """A model with a word for every id, so that every token drawn is text; and two adapters of rank 8 for it."""
+def prepare(folder: Path, shape: Shape, rank: int) -> Path:
+    """A model with a word for every id, so that every token drawn is text; and two adapters of `rank` for it."""
     program = (
         "import sys, json, torch\nfrom pathlib import Path\n"
         "from tests.bench.workloads import Shape, write_model\n"
@@ -60,11 +61,11 @@ def prepare(folder: Path, shape: Shape) -> Path:
     words |= {f"Ġword{number}": number for number in range(shape.vocab_size) if number not in known}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     for number in (1, 2):
-        write_adapter(folder, folder.with_name(f"{folder.name}-adapter-{number}"), shape, number)
+        write_adapter(folder, folder.with_name(f"{folder.name}-adapter-{number}"), shape, number, rank)
     return folder
 
 
-def write_adapter(base: Path, folder: Path, shape: Shape, seed: int) -> None:
+def write_adapter(base: Path, folder: Path, shape: Shape, seed: int, rank: int) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -77,11 +78,11 @@ def write_adapter(base: Path, folder: Path, shape: Shape, seed: int) -> None:
     for layer in range(shape.num_hidden_layers):
         for name, (inputs, outputs) in sizes.items():
             at = f"base_model.model.model.layers.{layer}.{name}"
-            tensors[f"{at}.lora_A.weight"] = torch.randn(8, inputs, generator=generator) * inputs**-0.5
-            tensors[f"{at}.lora_B.weight"] = torch.randn(outputs, 8, generator=generator) * 0.1
+            tensors[f"{at}.lora_A.weight"] = torch.randn(rank, inputs, generator=generator) * inputs**-0.5
+            tensors[f"{at}.lora_B.weight"] = torch.randn(outputs, rank, generator=generator) * 0.1
     folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
               "base_model_name_or_path": str(base), "target_modules": [name.split(".")[1] for name in sizes]}  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
