@@ -35,7 +35,7 @@ USAGE = {
 
 def webui(argv: list[str]) -> int:
     arguments = page_parser().parse_args(argv)
-    from app.server import serve
+    from app.starting import serve
 
     try:
         serve(arguments, terminal_language())

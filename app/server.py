@@ -1,13 +1,7 @@
 """The page's server: one page a language behind one gate, all of it local, all of it under one path prefix."""
 # ruff: noqa: E402  # the environment is set before gradio is imported
 
-import contextlib
-import errno
 import os
-import secrets
-import socket
-import sys
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -23,7 +17,6 @@ PROXIES = {name: os.environ.pop(name) for name in list(os.environ) if name.lower
 os.environ.setdefault("GRADIO_TEMP_DIR", temporary_folder())
 
 import gradio as gr
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, RedirectResponse
 from starlette.types import ASGIApp
@@ -36,23 +29,22 @@ from app.draft import Draft, Kept
 from app.event_bodies import EventBodies
 from app.export_tab import ExportTab
 from app.forwarded import Forwarded, Trusted, clean_prefix
-from app.gate import LOOPBACK, Gate
+from app.gate import Gate
 from app.hosts import Hosts
 from app.language import COOKIE, language_of
 from app.look import Look
-from app.next_steps import next_steps
 from app.open_routes import OpenRoutes
 from app.page import Page
 from app.roots import Roots
-from app.run_queue import Keeper
 from app.runs_tab import RunsTab
 from app.server_controls import LOCAL
+from app.starting import unwritable
 from app.streams import Streams
 from app.text import Text
 from app.top_bar import QUIET, TopBar
 from app.train_tab import TrainTab
 from app.upload_routes import add_upload_routes
-from trainer.problems import LANGUAGES, Language, Problem
+from trainer.problems import LANGUAGES, Language
 
 REFRESH_S = 1.0
 os.environ.update(PROXIES)  # for the processes that are started from here
@@ -205,50 +197,3 @@ def create_app(arguments: Namespace, token: str | None) -> ASGIApp:
             allowed_paths=[],
         )
     return Forwarded(Gate(OpenRoutes(EventBodies(Streams(api))), token, hosts), prefix, trusted)
-
-
-def unwritable(runs_dir: Path) -> Problem | None:
-    """Why nothing can be trained here, although what is there can be looked at; None where all is well."""
-    try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=runs_dir):
-            return None
-    except OSError as error:
-        detail = error.strerror or str(error)
-        return Problem("output_not_writable", label="--runs-dir", path=str(runs_dir), detail=detail)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """The socket to serve on, taken before the seconds of importing. Raises Problem when it is not to be had."""
-    try:
-        if ":" in host:
-            found = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=host == "::")
-        else:
-            found = socket.create_server((host, port))
-        # asyncio sets it only where a socket names its protocol, which these do not: each answer took 40 ms longer.
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return found
-    except (OSError, OverflowError) as error:
-        number = getattr(error, "errno", None) or 0
-        if number < 0 or number == errno.EADDRNOTAVAIL:  # a name that is not known, or another machine's address
-            raise Problem("host_not_here", host=host) from None
-        detail = os.strerror(number) if number else str(error)
-        raise Problem("port_in_use", host=host, port=port, detail=detail) from None
-
-
-def serve(arguments: Namespace, language: Language) -> None:
-    """Serves until it is told to end. Raises Problem when it cannot start."""
-    if arguments.no_token and arguments.host not in LOOPBACK and not arguments.insecure:
-        raise Problem("token_needed", host=arguments.host)
-    os.environ.pop("TUNEDESK_TOKEN", None)  # no business of the processes that are started from here
-    token = None if arguments.no_token else arguments.token or secrets.token_urlsafe(24)
-    listener = listen(arguments.host, arguments.port)
-    app = create_app(arguments, token)
-    print(next_steps(arguments, listener.getsockname()[1], token, language), flush=True)
-    if problem := unwritable(Path(arguments.runs_dir).expanduser().absolute()):
-        print(f"  {problem.sentence(language)}\n", file=sys.stderr, flush=True)
-    Keeper(Path(arguments.runs_dir).expanduser().absolute(), Roots.of(arguments).check_settings).start()
-    # app/forwarded.py does what uvicorn's proxy_headers would, for prefixes too; here the peer's own address is needed.
-    config = uvicorn.Config(app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=2)
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has closed everything and raises it once more
-        uvicorn.Server(config).run(sockets=[listener])

@@ -17,6 +17,10 @@ import pytest
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Several test processes share few cores: libgomp's threads are to sleep while they wait, not to spin. Two tests that met
+# took 106 s for what takes either 2.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
 

@@ -15,7 +15,8 @@ from app.event_bodies import MOST_BYTES, EventBodies
 from app.forwarded import Forwarded
 from app.gate import Gate
 from app.open_routes import is_open
-from app.server import create_app, listen
+from app.server import create_app
+from app.starting import listen
 from tests import loops
 
 pytestmark = pytest.mark.slow
