@@ -33,8 +33,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """`make fast` does not even import the modules whose tests are all slow: they import torch."""
     if "not slow" not in config.getoption("markexpr") or not collection_path.name.startswith("test_"):
         return None
-    whole = re.search(r"^pytestmark = .*\bslow\b", collection_path.read_text(encoding="utf-8"), re.M)
+    whole = re.search(r"^pytestmark = .*(\n .*)*\bslow\b", collection_path.read_text(encoding="utf-8"), re.M)
     return True if whole or collection_path.parent.name == "faults" else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keeps `make fast` fast: what imports these belongs to the slow tests."""
+    if "not slow" in session.config.getoption("markexpr"):
+        heavy = {"torch", "gradio", "openai", "datasets"} & set(sys.modules)
+        if heavy:
+            raise pytest.UsageError(f"imported by a module of fast tests: {', '.join(sorted(heavy))}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,8 @@ from trainer.estimate import Estimate, Hardware
 from trainer.problems import LANGUAGES, Problem
 from trainer.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = Hardware("cuda", "NVIDIA H200", 130.2, total_gib=139.8)
 SMALL = Hardware("cuda", "NVIDIA A2", 14.0, total_gib=16.0)
@@ -117,7 +119,6 @@ def test_what_cannot_be_estimated_leaves_the_panel_empty_and_its_timer_off(
     assert ("Cutoff length 8 cuts every sample" in words, "needs 31" in words, active) == (True, True, False)
 
 
-@pytest.mark.slow
 def test_tokens_are_counted_beside_the_page_and_once() -> None:
     settings = TrainSettings(
         model_name_or_path=str(ROOT / "assets" / "demo-model"), dataset_dir=str(ROOT / "data"), dataset=("identity",)
@@ -143,7 +144,6 @@ def estimated(capfd: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str,
     return code, *capfd.readouterr()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [

@@ -11,6 +11,8 @@ from app.text import LOCALES, Text
 from trainer.problems import LANGUAGES, Problem, Problems
 from trainer.settings import default_text, is_boolean, keys
 
+pytestmark = pytest.mark.slow
+
 
 def values(**changed: Any) -> dict[str, Any]:
     """The form as it opens, with some fields changed."""

@@ -22,6 +22,8 @@ from trainer.launch import Launch
 from trainer.problems import Problem
 from trainer.run_folder import Identity
 
+pytestmark = pytest.mark.slow
+
 EN, ZH = Text("en"), Text("zh")
 
 

@@ -25,6 +25,8 @@ from trainer.run_folder import Identity
 from trainer.settings import TrainSettings
 from trainer.settings_file import to_shell
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = Launch()
 
@@ -257,7 +259,6 @@ def page(runs_dir: Path) -> "subprocess.Popen[str]":
     return process
 
 
-@pytest.mark.slow
 def test_two_pages_one_of_them_killed_start_each_run_once_and_in_order(runs_dir: Path) -> None:
     names = [f"run {number}" for number in range(6)]
     pages = [page(runs_dir), page(runs_dir)]
@@ -282,7 +283,6 @@ def test_two_pages_one_of_them_killed_start_each_run_once_and_in_order(runs_dir:
             end_page(process)
 
 
-@pytest.mark.slow
 def test_a_page_killed_at_any_moment_of_a_start_leaves_a_run_that_starts_once(runs_dir: Path) -> None:
     moments = random.Random(7)
     for number in range(5):

@@ -35,6 +35,8 @@ from trainer.launch import Launch
 from trainer.run_folder import Identity
 from trainer.smi import DeviceProcess, Trouble, lines_of
 
+pytestmark = pytest.mark.slow
+
 # Layouts as public reports show them; the figures are ours.
 CAPTURED = Path(__file__).parent / "smi"
 EN, ZH = Text("en"), Text("zh")
