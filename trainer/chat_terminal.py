@@ -18,8 +18,9 @@ from trainer import sampling, settings, torch_import, unused_accelerators
 from trainer.chat_failure import as_problem
 from trainer.chat_pipes import guarded_stdout
 from trainer.command import terminal_language
-from trainer.model_folder import check_adapter_folder, check_model_folder
+from trainer.model_folder import check_adapter_folder, check_model_folder, is_whole_model
 from trainer.problems import Language, Problem
+from trainer.terminal_parser import TerminalParser
 
 if TYPE_CHECKING:
     from trainer.chat_model import ChatModel
@@ -45,7 +46,7 @@ _WORDS: dict[str, dict[Language, str]] = {
 
 
 def parser(language: Language) -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser("tunedesk chat", description=_WORDS["about"][language], allow_abbrev=False)
+    result = TerminalParser("tunedesk chat", _WORDS["about"][language], language)
     for flag, key, metavar in (
         ("--model", "model_name_or_path", "DIR"),
         ("--adapter", "adapter_name_or_path", "DIR"),
@@ -91,6 +92,8 @@ def _run(arguments: argparse.Namespace, language: Language) -> int:
     if arguments.prompt is not None and not arguments.prompt.strip():
         raise Problem("chat_empty")
     folder = check_model_folder(arguments.model or "")
+    if arguments.adapter and is_whole_model(arguments.adapter):
+        raise Problem("adapter_is_model", path=arguments.adapter)
     adapter = check_adapter_folder(arguments.adapter) if arguments.adapter else None
     talk = Talk(guarded_stdout(), arguments.system, chosen, language)
     talk.load(folder, adapter, template, arguments.trust_remote_code)
@@ -154,7 +157,7 @@ class Talk:
                         self._write(part)
                     else:
                         full = part.reason == "context"
-        except (Problem, OSError):
+        except BrokenPipeError:
             raise
         except Exception as error:
             raise as_problem(error) from error
@@ -165,8 +168,13 @@ class Talk:
         return 130 if cancel.is_set() else 0
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Problem("chat_output", detail=error.strerror) from None
 
     def _read(self) -> str | None:
         """A line of the user's; "" after Ctrl-C, None at the end."""

@@ -204,6 +204,9 @@ def _check_shapes(adapter: Path, model: Path) -> None:
         matrix = re.fullmatch(r"(.+)\.lora_([AB])\.weight", name)
         of = f"{matrix[1]}.weight" if matrix else name
         base = known.get(of)
+        if name.endswith(".lora_B.bias") and name.replace("lora_B.bias", "bias") not in known:
+            layer = name.removesuffix(".lora_B.bias")
+            raise Problem("export_no_bias", label=label("adapter_name_or_path"), path=str(adapter), layer=layer)
         if base is None:
             # Named as one of the base's, in a layer that it has not.
             fits = re.sub(r"\.\d+\.", ".N.", of) not in kinds

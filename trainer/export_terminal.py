@@ -17,6 +17,9 @@ from trainer.export_plan import LOG, MODEL, Plan, check, claim, publish
 from trainer.export_settings import ExportSettings, choices, default_text, keys, parse, shown
 from trainer.model_folder import read_ahead
 from trainer.problems import Language, Problem, Problems, sentence
+from trainer.terminal_parser import TerminalParser
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _WORDS: dict[str, dict[Language, str]] = {
     "about": {"en": "Merge a checkpoint into a model that stands alone.", "zh": "将检查点合并为可独立使用的模型。"},
@@ -30,17 +33,19 @@ _WORDS: dict[str, dict[Language, str]] = {
     "saving": {"en": "Saving …", "zh": "正在保存……"},
     "checking": {"en": "Loading the result and comparing …", "zh": "正在重新加载结果并比较……"},
     "completed": {
-        "en": "Exported to {path}: {gb} GB in {files} files. Its logits differ from the checkpoint's on its base by "
-        "{difference} ({tolerance} allowed for {dtype}).",
-        "zh": "已导出到 {path}：{gb} GB，{files} 个文件。logits 与原模型加检查点相差 {difference}（{dtype} 允许 {tolerance}）。",
+        "en": "Exported to {path}: {size}, files of weights: {files}. Loaded again, its logits differ from those of the "
+        "{original} by {difference} ({tolerance} allowed for {dtype}).",
+        "zh": "已导出到 {path}：{size}，权重文件 {files} 个。重新加载后，logits 与{original}相差 {difference}（{dtype} 允许 {tolerance}）。",
     },
+    "adapted": {"en": "checkpoint on its base", "zh": "原模型加检查点"},
+    "whole": {"en": "original", "zh": "原来的权重"},
     "stopped": {"en": "Stopped. Nothing was exported.", "zh": "已停止，没有导出任何内容。"},
 }
 
 
 def parser(language: Language) -> argparse.ArgumentParser:
     """Flags made from the settings; FILE and key=value as for `tunedesk train`."""
-    result = argparse.ArgumentParser("tunedesk export", description=_WORDS["about"][language], allow_abbrev=False)
+    result = TerminalParser("tunedesk export", _WORDS["about"][language], language)
     result.add_argument("file_or_pairs", nargs="*", metavar="FILE | key=value", help=_WORDS["pairs"][language])
     for key in keys():
         text = f"{shown(key).label(language)}: {shown(key).help(language)}"
@@ -60,7 +65,9 @@ def settings_from(argv: list[str], language: Language) -> ExportSettings:
 def run_export(argv: list[str]) -> int:
     """0 when the model was exported, 1 when it failed, 2 when it could not start, 130 when it was stopped."""
     language = terminal_language()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in _ENDINGS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup has the terminal's end ignored
+            signal.signal(number, signal.default_int_handler)
     try:
         plan = check(settings_from(argv, language))
         held, events = claim(plan, _terminal_log(language))
@@ -129,11 +136,11 @@ def _explained(error: Exception, plan: Plan) -> Problem:
     if getattr(error, "errno", None) == 28 or "No space left on device" in str(error):
         return Problem("export_disk_full", path=str(plan.target))
     lines = str(error).strip().splitlines() or [""]
-    return Problem("python_error", kind=type(error).__name__, detail=lines[0][:300])
+    return Problem("python_error", kind=type(error).__name__, detail=lines[0][:300].rstrip("."))
 
 
 def _ignore_signals() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDINGS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -155,4 +162,9 @@ def _said(event: str, values: dict[str, Any], language: Language) -> str | None:
     found = _WORDS.get(values.get("stage") or values.get("outcome") or "")
     if not found or event not in ("stage", "finished"):
         return None
-    return found[language].format(**values, gb=f"{values.get('bytes', 0) / 1e9:.2f}")
+    original = _WORDS["adapted" if values.get("adapter") else "whole"][language]
+    return found[language].format(**values, size=_size(values.get("bytes", 0)), original=original)
+
+
+def _size(of: int) -> str:
+    return f"{of / 1e9:.2f} GB" if of >= 1e8 else f"{of / 1e6:.2f} MB"

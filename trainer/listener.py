@@ -1,5 +1,6 @@
 """The socket that `tunedesk serve` listens on. Light: no torch, no server."""
 
+import errno
 import socket
 
 from trainer.problems import Problem
@@ -9,9 +10,9 @@ _QUEUE = 128
 
 
 class Listener:
-    """A port that is taken before the seconds of loading, while connections are still refused until `listen`.
+    """A port, 0 to 65535, that is taken before the seconds of loading, while connections are still refused until `listen`.
 
-    Raises Problem port_in_use when it is not to be had.
+    Raises Problem host_not_here or serve_port when it is not to be had.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -21,12 +22,12 @@ class Listener:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             self.socket = socket.socket(family, kind, protocol)
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
             raise self._problem(error) from None
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self.socket.bind((address[0], port, *address[2:]))  # what was resolved has cut the port to 16 bits
-        except (OSError, OverflowError) as error:
+            self.socket.bind(address)
+        except OSError as error:
             self.socket.close()
             raise self._problem(error) from None
 
@@ -44,4 +45,9 @@ class Listener:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def _problem(self, error: Exception) -> Problem:
-        return Problem("port_in_use", host=self._host, port=self._port, detail=str(error))
+        number = getattr(error, "errno", None) or 0
+        if number < 0 or number == errno.EADDRNOTAVAIL:  # a name that is not known, or another machine's address
+            return Problem("host_not_here", host=self._host)
+        return Problem(
+            "serve_port", host=self._host, port=self._port, detail=getattr(error, "strerror", None) or str(error)
+        )

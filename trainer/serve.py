@@ -19,6 +19,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from trainer import serve_reply, serve_request
 from trainer.chat_failure import as_problem
@@ -30,9 +31,29 @@ from trainer.tool_calls import Call
 
 # A context of 256k tokens, each character of it escaped.
 MOST_BODY_BYTES = 8 * 2**20
+REQUEST_S = 30.0
 _PUBLIC = "/health"
 
 Result = TypeVar("Result")
+
+
+class Connection(H11Protocol):
+    """Closed where no whole head of a request has come for REQUEST_S: uvicorn itself waits for ever, key or no key."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self.loop.call_later(REQUEST_S, self._look, self.cycle)
+
+    def _look(self, before: RequestResponseCycle | None) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is before and (before is None or before.response_complete):
+            self.transport.close()
+        else:
+            self._look_later()
 
 
 class Uvicorn(uvicorn.Server):
@@ -40,7 +61,14 @@ class Uvicorn(uvicorn.Server):
 
     def __init__(self, application: ASGIApp, worker: Worker) -> None:
         super().__init__(
-            uvicorn.Config(application, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                application,
+                http=Connection,
+                ws="none",
+                log_level="error",
+                access_log=False,
+                timeout_graceful_shutdown=2,
+            )
         )
         self._worker = worker
 
@@ -58,10 +86,10 @@ class Server:
 
     def application(self, key: str | None) -> ASGIApp:
         """Everything but /health asks for `key`; None lets in whoever reaches this machine's own address."""
-        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
         app.add_api_route("/health", self.health, methods=["GET", "HEAD"])
-        app.add_api_route("/v1/models", self.models)
-        app.add_api_route("/v1/models/{name:path}", self.model)
+        app.add_api_route("/v1/models", self.models, methods=["GET", "HEAD"])
+        app.add_api_route("/v1/models/{name:path}", self.model, methods=["GET", "HEAD"])
         app.add_api_route("/v1/chat/completions", self.chat, methods=["POST"])
         app.add_exception_handler(Problem, self.refuse)
         app.add_exception_handler(HTTPException, self.nothing_there)
@@ -115,7 +143,14 @@ class Server:
         return _json(status, body, headers)
 
     async def nothing_there(self, request: Request, error: Exception) -> Response:
-        return await self.refuse(request, Problem("serve_nothing_there", method=request.method, path=request.url.path))
+        assert isinstance(error, HTTPException)
+        about = {"method": request.method, "path": request.url.path}
+        if error.status_code != 405:
+            return await self.refuse(request, Problem("serve_nothing_there", **about))
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        response = await self.refuse(request, Problem("serve_wrong_method", **about, allowed=allowed))
+        response.headers["allow"] = allowed
+        return response
 
     def _language_of(self, scope: Scope) -> Language:
         asked = dict(scope["headers"]).get(b"accept-language", b"")[:2].lower()
@@ -141,11 +176,18 @@ class Door:
         headers = dict(scope["headers"])
         if self._key is None:
             # Another name that leads here is a page elsewhere that rebinds DNS.
-            host = urlsplit(f"//{headers.get(b'host', b'').decode('latin-1')}").hostname or ""
-            return None if host in LOOPBACK else Problem("serve_name_asked", host=host)
+            host = headers.get(b"host", b"").decode("latin-1")
+            return None if _name_in(host) in LOOPBACK else Problem("serve_name_asked", host=quoted(host))
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         right = hmac.compare_digest(given.strip(), self._key.encode())
         return None if right and scheme.lower() == b"bearer" else Problem("serve_key_wrong")
+
+
+def _name_in(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:  # half of the brackets of an IPv6 address
+        return None
 
 
 class EventStream(StreamingResponse):

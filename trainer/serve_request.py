@@ -29,6 +29,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "min_p": (0,),
     "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
     "parallel_tool_calls": (True,),
     "store": (False,),
     "service_tier": ("auto", "default"),
@@ -114,7 +117,8 @@ def _sampling(values: dict[str, Any]) -> Sampling:
         try:
             chosen[key] = getattr(sampling.parse({key: value}), key)
         except Problem as problem:
-            problem.values["param"] = field
+            # As its client wrote it.
+            problem.values |= {"param": field, "label": field, "value": quoted(values[field])}
             raise
     return Sampling(**chosen)
 
@@ -122,7 +126,8 @@ def _sampling(values: dict[str, Any]) -> Sampling:
 def _stops(value: Any) -> tuple[str, ...]:
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MOST_STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise _wrong("stop", value, f"a text, or a list of at most {_MOST_STOPS}", f"文字，或最多 {_MOST_STOPS} 个文字")
+        raise _wrong("stop", value, f"a text that is not empty, or a list of at most {_MOST_STOPS} of them",
+                     f"非空的文字，或最多 {_MOST_STOPS} 个这样的文字")  # fmt: skip
     return tuple(stops)
 
 
@@ -211,11 +216,23 @@ def _tools(values: dict[str, Any]) -> list[dict[str, Any]] | None:
             "serve_unsupported", field="tool_choice", value=quoted(choice), neutral='"auto"', param="tool_choice"
         )
     try:
-        tools = checked_tools(values.get("tools"))
+        tools = checked_tools(_without_nulls(values.get("tools")))
     except Problem as problem:
         problem.values["param"] = "tools"
         raise
     return tools if choice == "auto" else None
+
+
+def _without_nulls(tools: Any) -> Any:
+    """Some clients write null for a description or parameters that there are not."""
+
+    def kept(value: Any) -> Any:
+        return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
+
+    if not isinstance(tools, list):
+        return tools
+    return [tool | {"function": kept(tool["function"])} if isinstance(tool, dict) and "function" in tool else kept(tool)
+            for tool in tools]  # fmt: skip
 
 
 # ---- plain values ----

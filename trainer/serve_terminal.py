@@ -17,14 +17,17 @@ from trainer import settings, torch_import, unused_accelerators
 from trainer.chat_failure import as_problem
 from trainer.command import terminal_language
 from trainer.listener import LOOPBACK, Listener
-from trainer.model_folder import check_adapter_folder, check_model_folder, describe, read_ahead
+from trainer.model_folder import check_adapter_folder, check_model_folder, describe, is_whole_model, read_ahead
 from trainer.problems import Language, Problem, quoted
+from trainer.terminal_parser import TerminalParser
 
 if TYPE_CHECKING:
     from trainer.chat_model import ChatModel
 
 KEY_VARIABLE = "TUNEDESK_API_KEY"
 _ENDING_S = 2.0
+_LAST_PORT = 65535
+_PORTS = {"en": f"from 0 to {_LAST_PORT}", "zh": f"≥ 0 且 ≤ {_LAST_PORT}"}
 
 _WORDS: dict[str, dict[Language, str]] = {
     "about": {
@@ -59,7 +62,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
     def word(name: str, default: str = "") -> str:
         return _WORDS[name][language] + (f" ({_WORDS['default'][language]} {default})" if default else "")
 
-    result = argparse.ArgumentParser("tunedesk serve", description=word("about"), allow_abbrev=False)
+    result = TerminalParser("tunedesk serve", word("about"), language)
     model = settings.shown("model_name_or_path")
     result.add_argument("--model", metavar="DIR", help=f"{model.label(language)}: {model.help(language)}")
     result.add_argument("--adapter", metavar="NAME=DIR", action="append", default=[], help=word("adapter"))
@@ -68,7 +71,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
         "--template", metavar="NAME", default="auto", help=f"{template.label(language)}: {template.help(language)}"
     )
     result.add_argument("--host", default="127.0.0.1", help=word("host", "127.0.0.1"))
-    result.add_argument("--port", type=int, default=8000, help=word("port", "8000"))
+    result.add_argument("--port", default="8000", help=word("port", "8000"))
     result.add_argument("--api-key", metavar="KEY", help=word("key"))
     result.add_argument("--no-api-key", action="store_true", help=word("no_key"))
     trust = settings.shown("trust_remote_code")
@@ -106,7 +109,7 @@ def _serve(arguments: argparse.Namespace, language: Language) -> int:
         if name in models:
             raise Problem("serve_name_taken", name=quoted(name))
         models[name] = adapter
-    listener = Listener(arguments.host, arguments.port)
+    listener = Listener(arguments.host, checked_port(arguments.port))
     read_ahead(folder)
     print(_WORDS["loading"][language].format(model=folder), file=sys.stderr, flush=True)
 
@@ -143,11 +146,24 @@ def given_key(arguments: argparse.Namespace) -> str:
     return key
 
 
+def checked_port(given: str) -> int:
+    """Raises Problem for what is no port's number."""
+    try:
+        port = int(given)
+    except ValueError:
+        raise Problem("setting_not_number", label="--port", value=quoted(given), example="8000") from None
+    if not 0 <= port <= _LAST_PORT:
+        raise Problem("setting_range", label="--port", value=quoted(given), range=_PORTS)
+    return port
+
+
 def named_adapter(given: str) -> tuple[str, Path]:
     """NAME=DIR taken apart and looked at. Raises Problem."""
-    name, equals, folder = given.partition("=")
-    if not name.strip() or not equals:
+    name, _, folder = given.partition("=")
+    if not name.strip() or not folder.strip():
         raise Problem("serve_adapter_form", value=quoted(given))
+    if is_whole_model(folder):
+        raise Problem("adapter_is_model", path=folder)
     return name.strip(), check_adapter_folder(folder)
 
 

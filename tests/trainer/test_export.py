@@ -54,7 +54,7 @@ def hollow(tmp_path: Path) -> Path:
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The command takes over what belongs to its process: signals and the environment."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -229,6 +229,16 @@ def test_an_adapter_of_other_shapes_is_refused_by_its_header(hollow: Path, shape
     assert name.removeprefix("base_model.model.") in str(refused(hollow, "adapter_mismatch"))
 
 
+def test_a_bias_that_has_nowhere_to_go_is_refused(hollow: Path) -> None:
+    layer = "layers.0.q_proj"
+    shapes = {"lora_A.weight": [2, 4], "lora_B.weight": [8, 2], "lora_B.bias": [8]}
+    lora = {f"base_model.model.{layer}.{name}": shape for name, shape in shapes.items()}
+    hollow_tensors(hollow / "adapter" / "adapter_model.safetensors", lora)
+    assert refused(hollow, "export_no_bias").values["layer"] == layer
+    hollow_tensors(hollow / "base" / "model.safetensors", {f"{layer}.weight": [8, 4], f"{layer}.bias": [8]}, "BF16")
+    assert planned(hollow).adapter
+
+
 def test_what_cannot_be_merged_is_refused(hollow: Path) -> None:
     edit_json(hollow / "adapter" / "adapter_config.json", peft_type="LOHA")
     refused(hollow, "export_not_lora")
@@ -375,6 +385,23 @@ def plain(folder: Path, **options: Any) -> Any:
 
 def close(model: Any, wanted: Any, atol: float = 1e-3) -> None:
     torch.testing.assert_close(methods.logits(model).float(), wanted.float(), rtol=atol, atol=atol)
+
+
+def test_what_was_exported_is_said_in_both_languages() -> None:
+    record = {
+        "outcome": "completed",
+        "path": "/o",
+        "files": 2,
+        "difference": 0.01,
+        "tolerance": 0.1,
+        "dtype": "bfloat16",
+    }
+    english = export_terminal._said("finished", record | {"bytes": 15.2e9, "adapter": "/a"}, "en") or ""
+    assert "/o: 15.20 GB, files of weights: 2." in english
+    assert "those of the checkpoint on its base by 0.01 (0.1 allowed for bfloat16)" in english
+    chinese = export_terminal._said("finished", record | {"bytes": 15.2e6, "adapter": None}, "zh") or ""
+    assert "15.20 MB，权重文件 2 个" in chinese
+    assert "与原来的权重相差 0.01" in chinese
 
 
 @pytest.mark.slow
@@ -545,9 +572,9 @@ def test_a_merge_that_goes_wrong_is_found_and_nothing_is_left(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("followed", [False, True])
+@pytest.mark.parametrize(("followed", "number"), [(False, signal.SIGHUP), (True, signal.SIGTERM)])
 def test_a_stop_after_the_weights_are_written_removes_them(
-    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, followed: bool
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, followed: bool, number: signal.Signals
 ) -> None:
     seen = []
     log = partial(tmp_path / "out") / export_plan.LOG
@@ -560,7 +587,7 @@ def test_a_stop_after_the_weights_are_written_removes_them(
             super().append(event, **values)
             if values.get("stage") == "checking":
                 seen.extend(partial(tmp_path / "out").rglob("model.safetensors"))
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
 
     monkeypatch.setattr(export_terminal, "_terminal_log", lambda language: Stopping)
     values = {"model_name_or_path": base, "adapter_name_or_path": adapter, "export_dir": tmp_path / "out"}
@@ -594,7 +621,9 @@ def test_the_command_exports(
         "export_device": "auto",
     }
     assert run_export([f"{key}={value}" for key, value in values.items()]) == 0
-    assert f"Exported to {tmp_path / 'out'}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"Exported to {tmp_path / 'out'}: 0.41 MB, files of weights: 1. Loaded again, its logits" in said
+    assert "differ from those of the checkpoint on its base by" in said
     record = export_plan.read_record(tmp_path / "out")
     assert record
     assert record["path"] == str(tmp_path / "out")

@@ -1,5 +1,6 @@
 """What the server does by itself, around a model that echoes: keys, errors, the queue, clients that go away."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -14,6 +15,9 @@ import pytest
 from tests.trainer.echo_model import EchoModel
 from tests.trainer.serving import KEY, Served, serving
 from trainer import serve
+from trainer.problems import Problem
+from trainer.serve_reply import Reply, error
+from trainer.serve_request import parse
 
 # One for all: each new one reads the certificates of the world.
 HTTP = httpx.Client(timeout=20, trust_env=False)
@@ -140,7 +144,8 @@ def test_keys_are_compared_in_constant_time(served: Served, monkeypatch: pytest.
 def test_without_a_key_only_this_machines_own_names_are_answered() -> None:
     with serving(EchoModel(), MODELS, key=None) as served:
         assert post(served, body(), None).status_code == 200
-        assert refused(post(served, body(), None, host="evil.example:80"))[:2] == (403, "serve_name_asked")
+        for host in ("evil.example:80", "[::1", "a]b", "127.0.0.1.evil.example", "localhost, evil.example"):
+            assert refused(post(served, body(), None, host=host))[:2] == (403, "serve_name_asked"), host
 
 
 def test_models_are_listed_and_found_by_name(served: Served) -> None:
@@ -163,8 +168,8 @@ def test_a_model_name_chooses_its_adapter(served: Served) -> None:
     [(b"{", (400, "json_broken", None)), (b"\xff", (400, "json_broken", None)), (b"[" * 100_000, (400, "json_broken", None)),
      (b"[1]", (400, "serve_field", "body")), (b"{}", (400, "setting_missing", "model")),
      (body(model="other"), (404, "model_not_found", "model")), (body(temperature="hot"), (400, "setting_not_number", "temperature")),
-     (body("problem"), (400, "context_length_exceeded", None)),
-     (body("problem", stream=True), (400, "context_length_exceeded", None))],
+     (body("problem"), (400, "context_length_exceeded", "messages")),
+     (body("problem", stream=True), (400, "context_length_exceeded", "messages"))],
 )  # fmt: skip
 def test_a_bad_request_is_refused_in_openais_shape(served: Served, value: Any, expected: Any) -> None:
     assert refused(post(served, value)) == expected
@@ -196,10 +201,31 @@ def test_a_form_that_a_page_elsewhere_may_post_is_refused(served: Served) -> Non
     assert refused(post(served, body(), **{"content-type": "text/plain"}))[:2] == (415, "serve_body_not_json")
 
 
-def test_another_path_or_method_is_404(served: Served) -> None:
+def test_another_path_is_404(served: Served) -> None:
     headers = {"authorization": f"Bearer {KEY}"}
-    for method, path in (("GET", "/completions"), ("DELETE", "/models"), ("GET", "/chat/completions")):
+    for method, path in (("GET", "/completions"), ("POST", "/completions"), ("POST", "/chat/completions/")):
         assert refused(HTTP.request(method, served.url + path, headers=headers))[:2] == (404, "serve_nothing_there")
+
+
+def test_another_method_is_405_and_told_the_right_one(served: Served) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    for method, path, allowed in (("DELETE", "/models", "GET, HEAD"), ("GET", "/chat/completions", "POST")):
+        response = HTTP.request(method, served.url + path, headers=headers)
+        assert refused(response)[:2] == (405, "serve_wrong_method")
+        assert response.headers["allow"] == allowed
+        assert allowed in response.json()["error"]["message"]
+    assert HTTP.head(f"{served.url}/models", headers=headers).status_code == 200
+
+
+def test_what_is_no_request_is_answered_and_is_no_noise_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with serving(EchoModel(), MODELS) as served:
+        host, port = served.url.removeprefix("http://").removesuffix("/v1").split(":")
+        for sent, answer in ((b"\0\xff\r\n\r\n", b"400"), (upgrade, b"401")):
+            with socket.create_connection((host, int(port)), timeout=10) as client:
+                client.sendall(sent)
+                assert answer in client.makefile("rb").readline()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -210,6 +236,36 @@ def test_a_crash_is_told_and_the_next_request_is_answered(served: Served) -> Non
     last = json.loads(streamed.text.strip().split("\n\n")[-1].removeprefix("data: "))
     assert last["error"]["code"] == "python_error"
     assert post(served, body()).status_code == 200
+
+
+def test_a_model_whose_folder_is_gone_is_called_so(served: Served) -> None:
+    response = post(served, body("crash", model="mine"))
+    assert refused(response) == (503, "serve_model_lost", "model")
+    assert "`mine`" in response.json()["error"]["message"]
+    assert "/adapters/mine" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "param"),
+    [(Problem("chat_empty"), "serve_nothing_asked", "messages"),
+     (Problem("chat_too_long", tokens=5, limit=4), "context_length_exceeded", "messages"),
+     (Problem("template_failed", label="-", template="t", row="–", detail="d"), "serve_template", "messages"),
+     (Problem("tools_unsupported", label="-", template="t"), "tools_unsupported", "tools")],
+)  # fmt: skip
+def test_what_the_model_finds_wrong_with_a_request_names_its_field(problem: Problem, code: str, param: str) -> None:
+    told: list[Any] = []
+    Reply(parse(json.dumps(body()).encode(), ["base"]), None, told.append).failed(problem)
+    status, shape = error(told[0], "zh")
+    assert (status, shape["error"]["code"], shape["error"]["param"]) == (400, code, param)
+    assert "?" not in shape["error"]["message"]
+
+
+def test_a_stop_string_in_the_last_piece_is_a_stop() -> None:
+    told: list[Any] = []
+    Reply(parse(json.dumps(body("say ab", max_tokens=2, stop="b")).encode(), ["base"]), None, told.append).run(
+        EchoModel()
+    )
+    assert (told[0], told[-1].reason) == ("a", "stop")
 
 
 def test_a_stop_string_ends_the_reply_and_is_not_shown(served: Served) -> None:
@@ -242,10 +298,23 @@ def test_a_call_of_a_tool_is_given_as_openai_gives_it(served: Served) -> None:
 def test_a_streamed_call_comes_whole_after_what_was_said_before_it(served: Served) -> None:
     found = [event["choices"][0] for event in events(post(served, body(f"say Look: {CALL}", tools=TOOLS, stream=True)))]
     # The first word could be the name that a call begins with.
-    assert [choice["delta"].get("content") for choice in found[1:3]] == ["Look:", " "]
-    (call,) = found[3]["delta"]["tool_calls"]
+    assert found[1]["delta"].get("content") == "Look:"
+    (call,) = found[2]["delta"]["tool_calls"]
     assert (call["index"], call["function"]["arguments"]) == (0, '{"city": "北京"}')
-    assert (found[4]["delta"], found[4]["finish_reason"], len(found)) == ({}, "tool_calls", 5)
+    assert (found[3]["delta"], found[3]["finish_reason"], len(found)) == ({}, "tool_calls", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [(f"Look: \n{CALL}", "Look:"), (f"\n\n{CALL}", None), (f"{CALL}\n", None), (f" A  b {CALL} c", " A  b c"),
+     ("no call here \n", "no call here \n"), (" \n", " \n")],
+)  # fmt: skip
+def test_a_stream_with_tools_says_what_the_whole_answer_says(served: Served, text: str, content: str | None) -> None:
+    (whole,) = post(served, body(f"say {text}", tools=TOOLS)).json()["choices"]
+    found = [event["choices"][0] for event in events(post(served, body(f"say {text}", tools=TOOLS, stream=True)))]
+    assert whole["message"]["content"] == content
+    assert "".join(choice["delta"].get("content") or "" for choice in found) == (content or "")
+    assert found[-1]["finish_reason"] == whole["finish_reason"]
 
 
 def test_what_is_no_call_stays_text(served: Served) -> None:
@@ -316,6 +385,28 @@ def test_a_client_that_goes_away_frees_the_model_within_200_ms(served: Served, s
     assert served.settle(2) < 0.2
 
 
+@pytest.mark.slow
+def test_a_connection_on_which_no_request_comes_is_closed_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "REQUEST_S", 0.3)
+    with serving(EchoModel(), MODELS) as served:
+        host, port = served.url.removeprefix("http://").removesuffix("/v1").split(":")
+        answered = Client(served, body("slow " + "x" * 100))  # takes 2 s
+        silent, dripping, refused_once = (socket.create_connection((host, int(port)), timeout=5) for _ in range(3))
+        refused_once.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
+        until(lambda: b"401" in refused_once.recv(4096))
+        began = time.monotonic()
+        for client in (dripping, refused_once):
+            with contextlib.suppress(OSError):  # until it is reset
+                while time.monotonic() - began < 1.5:
+                    client.sendall(b"G")
+                    time.sleep(0.05)
+        assert time.monotonic() - began < 1.5
+        assert silent.recv(1) == b""
+        assert b"200" in answered.socket.makefile("rb").readline()
+        for client in (silent, dripping, refused_once, answered.socket):
+            client.close()
+
+
 def test_a_client_that_goes_away_while_it_waits_is_never_answered(served: Served) -> None:
     served.model.asked.clear()
     first = Client(served, body("slow " + "x" * 1000))
@@ -329,7 +420,7 @@ def test_a_client_that_goes_away_while_it_waits_is_never_answered(served: Served
     assert len(served.model.asked) == 1
 
 
-def test_a_server_that_ends_tells_those_who_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_ends_tells_those_who_wait_for_it(capfd: pytest.CaptureFixture[str]) -> None:
     with serving(EchoModel(), MODELS) as served:
         clients = [Client(served, body("slow " + "x" * 1000, stream=stream)) for stream in (True, False, True)]
         assert b"200" in clients[0].socket.recv(20)
@@ -339,7 +430,7 @@ def test_a_server_that_ends_tells_those_who_wait_for_it(caplog: pytest.LogCaptur
     answers = [client.socket.makefile("rb").read() for client in clients]
     assert all(b"The server is being shut down" in answer for answer in answers)
     assert [answer.startswith(b"HTTP/1.1 503") for answer in answers] == [False, True, True]
-    assert caplog.text == ""
+    assert capfd.readouterr().err == ""
 
 
 def test_values_reach_the_model(served: Served) -> None:

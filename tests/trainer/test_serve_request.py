@@ -31,7 +31,8 @@ def test_what_is_left_out_is_as_in_the_chat_tab() -> None:
     "values",
     [{"n": 1}, {"n": 1.0}, {"logprobs": False}, {"top_logprobs": 0}, {"frequency_penalty": 0.0}, {"logit_bias": {}},
      {"response_format": {"type": "text"}}, {"parallel_tool_calls": True}, {"user": "me"}, {"metadata": {"a": "b"}},
-     {"tools": []}, {"tool_choice": "auto"}, {"tools": [TOOL], "tool_choice": "none"}, {"service_tier": "auto"}],
+     {"tools": []}, {"tool_choice": "auto"}, {"tools": [TOOL], "tool_choice": "none"}, {"service_tier": "auto"},
+     {"modalities": ["text"]}, {"functions": []}],
 )  # fmt: skip
 def test_fields_that_ask_for_nothing_are_accepted(values: dict[str, Any]) -> None:
     assert parsed(**values) == parsed()
@@ -44,12 +45,13 @@ def test_fields_that_ask_for_nothing_are_accepted(values: dict[str, Any]) -> Non
      ({"frequency_penalty": 0.5}, "serve_unsupported", "frequency_penalty"),
      ({"response_format": {"type": "json_object"}}, "serve_unsupported", "response_format"),
      ({"tool_choice": "required", "tools": [TOOL]}, "serve_unsupported", "tool_choice"),
-     ({"temprature": 1}, "setting_unknown", "temprature"), ({"functions": []}, "setting_unknown", "functions"),
+     ({"temprature": 1}, "setting_unknown", "temprature"), ({"functions": [TOOL]}, "serve_unsupported", "functions"),
+     ({"modalities": ["text", "audio"]}, "serve_unsupported", "modalities"),
      ({"temperature": -1}, "setting_range", "temperature"), ({"top_p": 2}, "setting_range", "top_p"),
      ({"max_tokens": 0}, "setting_range", "max_tokens"), ({"max_tokens": 1.5}, "setting_not_integer", "max_tokens"),
      ({"max_completion_tokens": "x"}, "setting_not_number", "max_completion_tokens"),
      ({"seed": [1]}, "setting_not_number", "seed"), ({"stop": 5}, "serve_field", "stop"),
-     ({"stop": [""]}, "serve_field", "stop"), ({"stop": ["x"] * 17}, "serve_field", "stop"),
+     ({"stop": ""}, "serve_field", "stop"), ({"stop": [""]}, "serve_field", "stop"), ({"stop": ["x"] * 17}, "serve_field", "stop"),
      ({"stream": "yes"}, "setting_not_boolean", "stream"), ({"stream_options": {"a": 1}}, "serve_field", "stream_options"),
      ({"enable_thinking": "no"}, "setting_not_boolean", "enable_thinking"),
      ({"chat_template_kwargs": {"other": 1}}, "serve_field", "chat_template_kwargs"),
@@ -83,6 +85,14 @@ def test_messages_come_as_templates_take_them() -> None:
     assert found[2]["content"] == ""
     assert found[2]["tool_calls"][0]["function"] == {"name": "weather", "arguments": {"city": "北京"}}
     assert (found[3]["content"], found[3]["tool_call_id"]) == ("晴", "call_1")
+
+
+def test_a_tool_may_have_nulls_for_what_it_lacks() -> None:
+    bare = {"type": "function", "function": {"name": "weather", "description": None, "parameters": None}}
+    assert parsed(tools=[bare]) == parsed(tools=[{"type": "function", "function": {"name": "weather"}}])
+    kept = {"name": "f", "parameters": {"type": "object", "properties": {"x": {"default": None}}}}
+    (tool,) = parsed(tools=[{"type": "function", "function": kept}]).tools or []
+    assert tool["function"]["parameters"] == kept["parameters"]
 
 
 def test_thinking_can_be_switched_off_in_two_ways() -> None:

@@ -5,13 +5,23 @@ CHAT_SENTENCES: dict[str, tuple[str, str]] = {
         "Another reply is being written. Wait for it or press Stop.",
         "正在生成另一条回复。请等它完成，或点击停止。",
     ),
+    "chat_busy_elsewhere": (
+        "The question of another tab is being answered. Wait for it, or unload the model, which ends that answer.",
+        "正在回答另一个标签页的问题。请等它完成，或点击卸载模型（那边的回答会随之结束）。",
+    ),
+    "chat_not_stopping": (
+        "The chat process has not left its last answer after {seconds} s: it still reads a long input, or hangs. Ask "
+        "again later, or load the model again.",
+        "对话进程 {seconds} 秒后仍未结束上一条回答：它还在读取很长的输入，或已无响应。请稍后再问，或重新加载模型。",
+    ),
     "chat_not_loaded": (
         "No model is loaded. Load a model first.",
         "模型未加载，请先加载模型。",
     ),
     "chat_too_long": (
-        "The conversation has {tokens} tokens and the model takes {limit}. Clear the history.",
-        "对话已有 {tokens} 个词元，模型最多接受 {limit} 个。请清空历史。",
+        "The conversation has {tokens} tokens and the model takes {limit}. Clear the history, or shorten the question, the "
+        "system prompt or the list of tools.",
+        "对话已有 {tokens} 个词元，模型最多接受 {limit} 个。请清空历史，或缩短问题、系统提示词或工具列表。",
     ),
     "chat_empty": (
         "The message is empty. Write something.",
@@ -44,6 +54,10 @@ CHAT_SENTENCES: dict[str, tuple[str, str]] = {
     "chat_protocol": (
         "The chat process was sent a request that it does not understand: {detail}",
         "对话进程收到了无法理解的请求：{detail}",
+    ),
+    "chat_output": (
+        "The answer cannot be written ({detail}). Make room, or send the output elsewhere.",
+        "无法写出回答（{detail}）。请腾出空间，或将输出写到别处。",
     ),
     "compare_nothing": (
         "Compare: no column has a checkpoint. Choose at least one.",

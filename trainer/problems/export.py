@@ -45,6 +45,11 @@ EXPORT_SENTENCES: dict[str, tuple[str, str]] = {
         "{label}: {path} is a {kind} adapter; only LoRA can be merged into a model. Choose another checkpoint.",
         "{label}：{path} 是 {kind} 适配器，只有 LoRA 能合并到模型中。请换一个检查点。",
     ),
+    "export_no_bias": (
+        "{label}: {path} was trained with lora_bias, and {layer} of the model has no bias to merge it into. Choose "
+        "another checkpoint, or use this one beside its model, without an export.",
+        "{label}：{path} 是用 lora_bias 训练的，而模型的 {layer} 没有可供合并的偏置。请换一个检查点，或不导出，直接与原模型一起使用。",
+    ),
     "export_not_finite": (
         "The merged weights of {name} are not all numbers: the checkpoint is damaged, or its values are too large for "
         "{dtype}. Choose another checkpoint, or infer_dtype float32. Nothing was exported.",

@@ -27,9 +27,18 @@ SERVER_SENTENCES: dict[str, tuple[str, str]] = {
         "--no-api-key lets everyone in who reaches {host}. Use it with --host 127.0.0.1 only.",
         "--no-api-key 会让能访问 {host} 的任何人进入。请只与 --host 127.0.0.1 一起使用。",
     ),
+    "serve_port": (
+        "--port {port}: it cannot be used on {host} ({detail}). Choose another, or --port 0 for any that is free.",
+        "--port {port}：无法在 {host} 上使用（{detail}）。请换一个，或用 --port 0 选任一空闲端口。",
+    ),
     "serve_adapter_form": (
         "--adapter: got {value}. Write NAME=DIR, for example --adapter mine=runs/mine.",
         "--adapter：给出的是 {value}。请写成 名称=文件夹，例如 --adapter mine=runs/mine。",
+    ),
+    "adapter_is_model": (
+        "--adapter: {path} is a model of its own, as full and freeze training write it, not a LoRA checkpoint. Give it as "
+        "--model.",
+        "--adapter：{path} 本身就是完整的模型（full 和 freeze 训练的结果），不是 LoRA 检查点。请用 --model 给出它。",
     ),
     "serve_name_taken": (
         "--adapter: the name {name} is taken already. Choose another.",
@@ -40,8 +49,9 @@ SERVER_SENTENCES: dict[str, tuple[str, str]] = {
         "缺少 API 密钥，或密钥不对。请使用启动此服务时的密钥：Authorization: Bearer KEY。",
     ),
     "serve_name_asked": (
-        "Without an API key this server answers to 127.0.0.1 and localhost only, not to {host}.",
-        "没有 API 密钥时，此服务只应答 127.0.0.1 和 localhost，不应答 {host}。",
+        "Without an API key this server answers to 127.0.0.1 and localhost only, not to {host}. Ask it by "
+        "one of those names.",
+        "没有 API 密钥时，此服务只应答 127.0.0.1 和 localhost，不应答 {host}。请用这两个名称访问。",
     ),
     "serve_nothing_there": (
         "There is nothing at {method} {path}. Use GET /v1/models or POST /v1/chat/completions.",
@@ -50,6 +60,27 @@ SERVER_SENTENCES: dict[str, tuple[str, str]] = {
     "serve_model_unknown": (
         "model: got {value}, which is not served here. Choose one of: {choices}.",
         "model：给出的是 {value}，此服务没有它。请从中选择：{choices}。",
+    ),
+    "serve_model_lost": (
+        "model: {value} was served here and cannot be used now: {reason} Once its folder is as it was, the model answers again.",
+        "model：{value} 本由此服务提供，现在无法使用：{reason}文件夹恢复原样后，模型即可再用。",
+    ),
+    "serve_nothing_asked": (
+        "messages: there is nothing to answer: the last one is empty, or the chat template leaves them all out. End with "
+        "a user's message that says something.",
+        "messages：没有需要回答的内容：最后一条是空的，或对话模板不写出其中任何一条。请以有内容的 user 消息结尾。",
+    ),
+    "serve_too_long": (
+        "messages: the conversation has {tokens} tokens and the model takes {limit}. Shorten it, or leave out its beginning.",
+        "messages：对话有 {tokens} 个词元，模型最多接受 {limit} 个。请缩短内容，或去掉开头的消息。",
+    ),
+    "serve_template": (
+        "messages: the chat template {template} cannot write this conversation ({detail}). Change the messages or their roles.",
+        "messages：对话模板 {template} 无法写出这段对话（{detail}）。请修改消息或它们的角色。",
+    ),
+    "serve_wrong_method": (
+        "{path} takes {allowed}, and got {method}. Use {allowed}.",
+        "{path} 只接受 {allowed}，收到的是 {method}。请改用 {allowed}。",
     ),
     "serve_full": (
         "{waiting} requests are waiting already. Try again in {seconds} s.",
