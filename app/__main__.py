@@ -34,7 +34,7 @@ USAGE = {
 
 
 def webui(argv: list[str]) -> int:
-    arguments = page_parser().parse_args(argv)
+    arguments = page_parser(terminal_language()).parse_args(argv)
     from app.starting import serve
 
     try:

@@ -35,6 +35,7 @@ from trainer.download_reach import HUBS, failure
 from trainer.events import EventLog
 from trainer.problems import Language, Problem, sentence
 from trainer.run_folder import EVENTS, Identity, write_identity
+from trainer.terminal_parser import TerminalParser
 
 # How often the events say how far it is, and over how long a speed is taken.
 TICK_S, WINDOW_S = 1.0, 10.0
@@ -71,7 +72,7 @@ _WORDS: dict[str, dict[Language, str]] = {
 
 def parser(language: Language) -> argparse.ArgumentParser:
     words = {key: text[language] for key, text in _WORDS.items()}
-    result = argparse.ArgumentParser("tunedesk download", description=words["about"], allow_abbrev=False)
+    result = TerminalParser("tunedesk download", words["about"], language)
     result.add_argument("model", metavar="ORG/NAME", help=f"{LABELS['model'][language]} ({EXAMPLE})")
     result.add_argument("--hub", default="huggingface", metavar="|".join(HUBS), help=LABELS["hub"][language])
     result.add_argument("--endpoint", default="", metavar="URL", help=words["endpoint"])

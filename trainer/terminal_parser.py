@@ -14,6 +14,7 @@ _COMPLAINTS = (
     (r"argument (\S+): expected one argument", r"参数 \1 需要一个值"),
     (r"argument (\S+): expected at least one argument", r"参数 \1 至少需要一个值"),
     (r"argument (\S+): ignored explicit argument (.*)", r"参数 \1 不接受值，给出的是 \2"),
+    (r"argument (\S+): invalid \w+ value: (.*)", r"参数 \1 的值无效：\2"),
     (r"the following arguments are required: (.*)", r"缺少参数：\1"),
 )
 
