@@ -111,15 +111,19 @@ class ChatModel:
         known = checked_tools(tools)
         chosen = self.adapter if adapter == "loaded" else adapter
         template = self._template_of(chosen)
+        ids = template.prompt_ids(checked_messages(messages), enable_thinking=enable_thinking, tools=known)
+        if not ids:  # of a system prompt alone some templates write nothing
+            raise Problem("chat_empty")
         return reply(
             self._engine,
             self._tokenizer,
-            template.prompt_ids(checked_messages(messages), enable_thinking=enable_thinking, tools=known),
+            ids,
             sampling,
             {*template.stop_token_ids, *self._end_ids()},
             adapter=chosen,
             cancel=cancel,
             skip_special_tokens=skip_special_tokens,
+            calls=known is not None,
         )
 
     def _end_ids(self) -> list[int]:
@@ -133,7 +137,8 @@ def checked_messages(messages: Any) -> list[Message]:
     if not isinstance(messages, list):
         raise Problem("chat_protocol", detail="messages")
     found = [_checked_message(item) for item in messages]
-    if not found or not found[-1]["content"].strip():
+    # A tool may well have given back nothing.
+    if not found or not (found[-1]["content"].strip() or found[-1]["role"] == "tool"):
         raise Problem("chat_empty")
     return found
 

@@ -25,9 +25,9 @@ ROTARY_TYPES = {"default", "linear", "llama3", "yarn"}
 # transformers' names of models that compute just this when their config switches nothing else on; each was read.
 # A trial on a few tokens would not show what another does with long texts, or with large numbers.
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3", "seed_oss"}
-# Prompts are read in stretches: attention's scores take memory. On a processor a stop is to be heard soon: a layer's
-# work on a stretch is kept to some tenth of a second.
-STRETCH, LEAST_STRETCH, STRETCH_WORK = 1024, 64, 5e9
+# Prompts are read in stretches: attention's scores take memory. On a processor a stop is to be heard soon: no product
+# and no attention of a stretch takes more operations, some 50 ms of one core.
+STRETCH, LEAST_STRETCH, STRETCH_WORK = 1024, 32, 2e9
 
 Q, K, V, OUT, GATE, UP, DOWN = "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
 # The products of a layer, and the linear layers whose rows each holds.
@@ -63,6 +63,11 @@ Low = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 class Cancelled(Exception):
     """Raised inside a forward pass to leave it early."""
+
+
+def leave_if(cancel: threading.Event | None) -> None:
+    if cancel and cancel.is_set():
+        raise Cancelled
 
 
 class Cache:
@@ -136,10 +141,7 @@ class Decoder:
         self._kernel = continuing_attention(self.device.type, self.dtype)
         self._tables: tuple[Tensor, Tensor] | None = None
         self._step = ProcessorStep(self) if on_processor else None
-        self._stretch = STRETCH
-        if self.device.type == "cpu":
-            work = 2 * sum(weight.numel() for weight in self.layers[0].weight.values())
-            self._stretch = int(min(STRETCH, max(LEAST_STRETCH, STRETCH_WORK / work)))
+        self._product_work = max(2 * weight.numel() for weight in self.layers[0].weight.values())  # a token's
 
     @classmethod
     def of(cls, model: Any) -> "Decoder | None":
@@ -174,14 +176,23 @@ class Decoder:
         Raises Cancelled soon after `cancel` is set; the cache then holds whole stretches.
         """
         assert len(cache.ids) + len(ids) <= cache.capacity
-        for start in range(0, len(ids), self._stretch):
-            stretch = ids[start : start + self._stretch]
+        done = 0
+        while done < len(ids):
+            stretch = ids[done : done + self._stretch(len(cache.ids))]
+            done += len(stretch)
             if self._step and len(stretch) == 1:
                 x = self._step(stretch[0], cache, adapter, cancel)
             else:
                 x = self._hidden(torch.tensor(stretch, device=self.device), cache, len(cache.ids), adapter, cancel)
             cache.add(stretch)
         return functional.linear(self.norm(x[-1:], self.final_norm), self.output)[0]
+
+    def _stretch(self, start: int) -> int:
+        """How many tokens to read at once from the position `start` on."""
+        if self.device.type != "cpu":
+            return STRETCH
+        attention = 4 * self.heads * self.head_dim * start
+        return int(min(STRETCH, max(LEAST_STRETCH, STRETCH_WORK / max(attention, self._product_work))))
 
     def rows(self, name: str) -> list[int]:
         """Rows of each linear layer in the product `name`."""
@@ -203,8 +214,7 @@ class Decoder:
             mask = torch.ones(len(ids), end, dtype=torch.bool, device=self.device).tril(start)
         x = functional.embedding(ids, self.embedding)
         for number, layer in enumerate(self.layers):
-            if cancel and cancel.is_set():
-                raise Cancelled
+            leave_if(cancel)
             low = (adapter.a[number], adapter.b[number]) if adapter else None
             qkv = product("qkv", self.norm(x, layer.norm_1), layer, low)
             q, k, v = qkv.view(len(ids), -1, self.head_dim).split([self.heads, self.kv_heads, self.kv_heads], dim=1)
@@ -214,9 +224,12 @@ class Decoder:
             keys, values = cache.keys[number], cache.values[number]
             keys[:, start:end] = k.transpose(0, 1)
             values[:, start:end] = v.transpose(0, 1)
+            leave_if(cancel)
             mixed = self._attention(q, keys[:, :end], values[:, :end], mask)
+            leave_if(cancel)
             x = product("out", mixed, layer, low, add_to=x)
             gate, up = product("gate_up", self.norm(x, layer.norm_2), layer, low).chunk(2, dim=-1)
+            leave_if(cancel)
             x = product("down", functional.silu(gate) * up, layer, low, add_to=x)
         return x
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.decoder import Cache, Cancelled, Decoder, Layer, LowRank, product
+from trainer.decoder import Cache, Decoder, Layer, LowRank, leave_if, product
 
 
 class ProcessorStep:
@@ -33,8 +33,7 @@ class ProcessorStep:
         seen = cache.states[:, :, None, :, : position + 1].unbind(0)
         x = d.embedding[token_id : token_id + 1]
         for number, layer in enumerate(d.layers):
-            if cancel and cancel.is_set():
-                raise Cancelled
+            leave_if(cancel)
             low = (adapter.a[number], adapter.b[number]) if adapter else None
             qkv = product("qkv", self._norm(x, layer.norm_1), layer, low).view(-1, d.head_dim)
             turned = torch.mm(self._normed_heads(qkv[:rotated], number), turn)

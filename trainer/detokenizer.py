@@ -1,10 +1,13 @@
 """Token ids to text while they arrive, in whole characters only and at a cost that does not grow with the reply.
 
-`"".join(pushed) + end()` is what decoding all the ids at once gives.
+`"".join(pushed) + end()` is what decoding all the ids at once gives; among bytes that are no text it may hold more, as
+SentencePiece's decoder gives up whole characters beside them.
 """
 
-from collections.abc import Collection
+import re
 from typing import TYPE_CHECKING
+
+from trainer.tool_calls import is_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -15,6 +18,8 @@ _HALF_MOST = 3
 # Only bytes that are no text at all keep so many ids waiting.
 _WAITING_MOST = 32
 _WINDOW = 8
+# What is text also where a tokenizer marks it as special: what thoughts are told from the answer by, and bytes.
+_TEXT = re.compile("</?think>|<0x[0-9A-F]{2}>")
 
 
 class Detokenizer:
@@ -23,9 +28,12 @@ class Detokenizer:
     The window begins where a character does: byte tokens torn apart would spoil the ones beside them.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", skip_special_tokens: bool = True, calls: bool = False
+    ) -> None:
+        """`calls`: the text may hold calls of tools, whose marks are not skipped."""
         self._tokenizer = tokenizer
-        self._skipped: Collection[int] = frozenset(tokenizer.all_special_ids) if skip_special_tokens else ()
+        self._skipped = _special_ids(tokenizer, calls) if skip_special_tokens else frozenset[int]()
         self._window: list[int] = []
         self._given = 0  # Characters of the window's text that have been given out.
         self._whole = 0  # Ids of the window up to the latest place where no character was split.
@@ -64,3 +72,12 @@ class Detokenizer:
         text = self._tokenizer.decode(self._window, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
+
+
+def _special_ids(tokenizer: "PreTrainedTokenizerBase", calls: bool) -> frozenset[int]:
+    """Of the tokens that belong to no text; a tokenizer's own list lacks those that its file alone marks as special."""
+    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    special |= {number: token.content for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return frozenset(
+        number for number, text in special.items() if not (_TEXT.fullmatch(text) or (calls and is_mark(text)))
+    )

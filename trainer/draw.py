@@ -10,6 +10,8 @@ from torch import Tensor
 from trainer.sampling import Sampling
 
 NOT_FINITE = -1
+# Temperatures below it choose the likeliest token in any case, and fp32 has no number for the least of them.
+_LEAST = 1e-30
 
 
 class Draw:
@@ -27,7 +29,10 @@ class Draw:
             generator.seed()
         else:
             generator.manual_seed(sampling.seed)
-        self.chances = torch.rand(count, generator=generator, dtype=torch.float64).float().to(device)
+        # Rounding must not make 1 of one: that is the place of the unlikeliest token, whose probability may be 0.
+        self.chances = (
+            torch.rand(count, generator=generator, dtype=torch.float64).clamp(max=1 - 2**-23).float().to(device)
+        )
         self.index = torch.zeros(1, dtype=torch.int64, device=device)
         self._seen: Tensor | None = None
         if sampling.repetition_penalty != 1:
@@ -53,8 +58,9 @@ class Draw:
 
         The probabilities of those beyond top-p are 0; they need not add up to 1.
         """
-        values, ids = (logits / self._sampling.temperature).topk(self.kept)
-        probabilities = values.softmax(dim=-1)
+        values, ids = logits.topk(self.kept)
+        # Less the largest: what is divided by next to nothing is then 0 or -inf, and never inf.
+        probabilities = ((values - values[:1]) / max(self._sampling.temperature, _LEAST)).softmax(dim=-1)
         if self._sampling.top_p < 1:
             # A token stays when those before it do not reach top_p yet; so the first always does.
             before = probabilities.cumsum(dim=-1) - probabilities

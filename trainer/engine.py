@@ -4,16 +4,13 @@ One base in memory. A plain LoRA adapter is a few small matrices beside it, so s
 base is never touched; whatever else an adapter is, peft puts it on and takes it off again.
 """
 
-import inspect
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -24,6 +21,8 @@ from trainer.decoder_graph import Graphs
 from trainer.device import is_out_of_memory
 from trainer.draw import NOT_FINITE, Draw
 from trainer.low_rank import read_adapter
+from trainer.model_folder import check_adapter_folder
+from trainer.plain_pass import PlainPass, keeps_last_logits, learns_prompt, other_frequencies
 from trainer.problems import Problem
 from trainer.sampling import Sampling
 
@@ -52,17 +51,15 @@ class Engine:
         self._caches: OrderedDict[Key | None, Cache] = OrderedDict()
         self._attached: tuple[Key, Attached] | None = None
         self._kept: OrderedDict[Key | None, tuple[list[int], Any]] = OrderedDict()  # transformers' caches, of what
+        self.plain = PlainPass(model)
 
     def way(self, adapter: Path | None = None) -> Way:
-        """How answers with `adapter` are computed. Raises Problem when it does not fit the model."""
-        if self.stands_beside(adapter):
-            return "graphs" if self._graphs else "lean"
-        self.through_peft(adapter)
-        return "transformers"
+        """How answers with `adapter` are computed. Raises Problem when it does not fit the model, or is gone."""
+        return self._way(self._key(adapter))
 
     def stands_beside(self, adapter: Path | None) -> bool:
         """Whether answers with `adapter` leave the base as it is, so that others may come between their tokens."""
-        return self._decoder is not None and (adapter is None or self._low_rank(adapter) is not None)
+        return self._beside(self._key(adapter))
 
     def answer(
         self, prompt_ids: list[int], sampling: Sampling, cancel: threading.Event, adapter: Path | None = None
@@ -72,7 +69,8 @@ class Engine:
         if limit is not None and len(prompt_ids) >= limit:
             raise Problem("chat_too_long", tokens=len(prompt_ids), limit=limit)
         kinds: dict[Way, type[Answer]] = {"graphs": GraphAnswer, "lean": LeanAnswer, "transformers": PlainAnswer}
-        return kinds[self.way(adapter)](self, prompt_ids, sampling, cancel, adapter, limit)
+        key = self._key(adapter)
+        return kinds[self._way(key)](self, prompt_ids, sampling, cancel, key, limit)
 
     def get_ready(self) -> None:
         """What makes the next turn quicker and need not be waited for: call it when nothing else is to be done."""
@@ -93,21 +91,21 @@ class Engine:
         assert self._graphs is not None
         return self._graphs
 
-    def low_rank(self, adapter: Path | None) -> LowRank | None:
-        """The plain adapter in `adapter`, to be used beside the bare base; None for the base alone."""
+    def low_rank(self, adapter: Key | None) -> LowRank | None:
+        """The plain adapter `adapter`, to be used beside the bare base; None for the base alone."""
         self.through_peft(None)
         return self._low_rank(adapter) if adapter else None
 
-    def take_cache(self, adapter: Path | None, tokens: int) -> Cache:
+    def take_cache(self, adapter: Key | None, tokens: int) -> Cache:
         """The cache of `adapter`'s conversation, or a new one, with room for `tokens`.
 
         It is the caller's alone until it comes back by `keep_cache`: two answers at a time never share one.
         """
-        found = self._caches.pop(_key(adapter), None)
+        found = self._caches.pop(adapter, None)
         return found if found and found.capacity >= tokens else self.with_room(found, tokens)
 
-    def keep_cache(self, adapter: Path | None, cache: Cache) -> None:
-        _put(self._caches, _key(adapter), cache, MOST_CACHES)
+    def keep_cache(self, adapter: Key | None, cache: Cache) -> None:
+        _put(self._caches, adapter, cache, MOST_CACHES)
 
     def with_room(self, cache: Cache | None, tokens: int) -> Cache:
         """A cache with what `cache` holds and room for `tokens`; other conversations' go when memory is short."""
@@ -122,26 +120,25 @@ class Engine:
         self._caches.clear()
         return cache.grown(self.decoder, tokens) if cache else Cache(self.decoder, tokens)
 
-    def through_peft(self, adapter: Path | None) -> Any:
+    def through_peft(self, adapter: Key | None) -> Any:
         """The model with `adapter` on it as peft does it, or bare. Raises Problem when it does not fit."""
-        key = _key(adapter)
-        if self._attached and self._attached[0] != key:
+        if self._attached and self._attached[0] != adapter:
             self._attached[1].remove()
             self._attached = None
-        if adapter is None or key is None:
+        if adapter is None:
             return self.model
         if self._attached is None:
-            self._attached = key, Attached(self.model, adapter)
+            self._attached = adapter, Attached(self.model, adapter[0])
         return self._attached[1].model
 
-    def keep(self, adapter: Path | None, ids: list[int], cache: Any) -> None:
+    def keep(self, adapter: Key | None, ids: list[int], cache: Any) -> None:
         """Remembers transformers' cache, which holds at least `ids`, where it can be cut back to a shorter prefix."""
         if type(cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in cache.layers):
-            _put(self._kept, _key(adapter), (ids, cache), MOST_CACHES)
+            _put(self._kept, adapter, (ids, cache), MOST_CACHES)
 
-    def kept(self, adapter: Path | None, prompt_ids: list[int]) -> tuple[int, Any]:
+    def kept(self, adapter: Key | None, prompt_ids: list[int]) -> tuple[int, Any]:
         """How many tokens of the prompt are in a cache already, and that cache; 0 and None when none."""
-        ids, cache = self._kept.pop(_key(adapter), ([], None))
+        ids, cache = self._kept.pop(adapter, ([], None))
         if other_frequencies(self.model, len(ids), len(prompt_ids)):
             return 0, None
         same = 0
@@ -157,25 +154,40 @@ class Engine:
 
     # ---- adapters ----
 
-    def _low_rank(self, folder: Path) -> LowRank | None:
-        """The adapter of `folder` beside the base; None when peft has to put it on."""
-        key = _key(folder)
-        assert key is not None
+    def _way(self, adapter: Key | None) -> Way:
+        if self._beside(adapter):
+            return "graphs" if self._graphs else "lean"
+        self.through_peft(adapter)
+        return "transformers"
+
+    def _beside(self, adapter: Key | None) -> bool:
+        return self._decoder is not None and (adapter is None or self._low_rank(adapter) is not None)
+
+    def _key(self, adapter: Path | None) -> Key | None:
+        """An adapter that is in memory is still to be had when its folder is gone. Raises Problem for another."""
+        if adapter is None:
+            return None
+        weights, config = (adapter / name for name in ("adapter_model.safetensors", "adapter_config.json"))
+        try:
+            return adapter, weights.stat().st_mtime_ns, config.stat().st_mtime_ns
+        except OSError:
+            held = [key for key, found in self._adapters.items() if found] + (
+                [self._attached[0]] if self._attached else []
+            )
+            if same := [key for key in held if key[0] == adapter]:
+                return same[-1]
+            check_adapter_folder(adapter)
+            raise
+
+    def _low_rank(self, key: Key) -> LowRank | None:
+        """The adapter beside the base; None when peft has to put it on."""
         if key not in self._adapters:
-            found = read_adapter(folder, self.decoder)
+            found = read_adapter(key[0], self.decoder)
             if found and self._graphs:
                 found = self._graphs.prepared(found)
             _put(self._adapters, key, found, MOST_ADAPTERS)
         self._adapters.move_to_end(key)
         return self._adapters[key]
-
-
-def _key(adapter: Path | None) -> Key | None:
-    """Raises FileNotFoundError when the adapter is gone."""
-    if adapter is None:
-        return None
-    weights, config = (adapter / name for name in ("adapter_model.safetensors", "adapter_config.json"))
-    return adapter, weights.stat().st_mtime_ns, config.stat().st_mtime_ns
 
 
 def _put(kept: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
@@ -198,7 +210,7 @@ class Answer:
         prompt_ids: list[int],
         sampling: Sampling,
         cancel: threading.Event,
-        adapter: Path | None,
+        adapter: Key | None,
         limit: int | None,
     ) -> None:
         most = min(sampling.max_new_tokens, MOST_TOKENS_OF_AN_ANSWER)
@@ -277,20 +289,23 @@ class PlainAnswer(Answer):
     """transformers' forward of any AutoModelForCausalLM, or peft's around it."""
 
     def __iter__(self) -> Iterator[int]:
-        model = self._engine.through_peft(self._adapter)
-        same, cache = self._engine.kept(self._adapter, self._prompt)
-        # peft puts a learnt prompt before whatever it is given: it has to be given everything.
-        whole = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-        arguments = {"use_cache": not whole} | ({"logits_to_keep": 1} if _keeps_last_logits(model) else {})
-        ids, done = list(self._prompt), same
+        engine = self._engine
+        model = engine.through_peft(self._adapter)
+        self._done, self._cache = engine.kept(self._adapter, self._prompt)  # how much of `ids` is in that cache
+        whole = learns_prompt(model)
+        arguments = {"use_cache": not whole} | ({"logits_to_keep": 1} if keeps_last_logits(model) else {})
+        ids = list(self._prompt)
         draw: Draw | None = None
         try:
             for _ in range(self._room):
-                if done and other_frequencies(self._engine.model, done, len(ids)):
-                    cache, done = None, 0
-                output = self._pass(model, ids[done:], past_key_values=cache, **arguments)
-                cache = None if whole else getattr(output, "past_key_values", None)
-                done = len(ids) if cache is not None else 0  # without a cache: slow, and right
+                if self._done and other_frequencies(engine.model, self._done, len(ids)):
+                    self._done, self._cache = 0, None
+                if not whole:
+                    self._read_stretches(model, ids, arguments)
+                arguments["past_key_values"] = self._cache
+                output = engine.plain(model, ids[self._done :], self._done, self._cancel, **arguments)
+                self._cache = None if whole else getattr(output, "past_key_values", None)
+                self._done = len(ids) if self._cache is not None else 0  # without a cache: slow, and right
                 logits = output.logits[0, -1]
                 draw = draw or self._draw(len(logits))
                 ids.append(number(draw(logits)))
@@ -300,14 +315,20 @@ class PlainAnswer(Answer):
         except Cancelled:
             return
         finally:
-            if done:
-                self._engine.keep(self._adapter, ids[:done], cache)
+            if self._done:
+                engine.keep(self._adapter, ids[: self._done], self._cache)
 
-    @torch.inference_mode()
-    def _pass(self, model: Any, ids: list[int], **arguments: Any) -> Any:
-        given = torch.tensor([ids], device=self._engine.model.device)
-        with _leaving_early(model, self._cancel):
-            return model(input_ids=given, **arguments)
+    def _read_stretches(self, model: Any, ids: list[int], arguments: dict[str, Any]) -> None:
+        """Reads a long prompt but for its end, where a cache can be gone on with: so that a stop is soon heard."""
+        plain = self._engine.plain
+        while 0 < (stretch := plain.stretch(self._done)) < len(ids) - self._done:
+            given = ids[self._done : self._done + stretch]
+            output = plain(model, given, self._done, self._cancel, **{**arguments, "past_key_values": self._cache})
+            self._cache = getattr(output, "past_key_values", None)
+            if plain.goes_on(self._cache):
+                self._done += stretch
+            else:
+                self._done, self._cache = 0, None
 
 
 def number(token: Tensor) -> int:
@@ -325,36 +346,3 @@ def context_limit(model: Any) -> int | None:
     """The most tokens of prompt and answer together; None when the model names no limit."""
     config = model.config.get_text_config(decoder=True)
     return getattr(config, "max_position_embeddings", None)
-
-
-def other_frequencies(model: Any, before: int, after: int) -> bool:
-    """Whether keys of a text of `before` tokens are of no use in one of `after`: beyond its original context LongRoPE
-    (https://arxiv.org/abs/2402.13753) turns all of them by other frequencies."""
-    rotary = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
-    if rotary.get("rope_type") != "longrope":
-        return False
-    original = rotary["original_max_position_embeddings"]
-    return bool((before > original) != (after > original))
-
-
-def _keeps_last_logits(model: Any) -> bool:
-    """Whether the model can leave out the logits of all but the last position."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(inner.forward).parameters
-
-
-@contextmanager
-def _leaving_early(model: Any, cancel: threading.Event) -> Iterator[None]:
-    """Within it, a set `cancel` ends a forward pass at its next layer: a long prompt takes seconds on a CPU."""
-
-    def check(*_: Any) -> None:
-        if cancel.is_set():
-            raise Cancelled
-
-    layers = [layer for module in model.modules() if isinstance(module, torch.nn.ModuleList) for layer in module]
-    handles = [layer.register_forward_pre_hook(check) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

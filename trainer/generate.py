@@ -44,9 +44,11 @@ def reply(
     adapter: Path | None = None,
     cancel: threading.Event | None = None,
     skip_special_tokens: bool = True,
+    calls: bool = False,
 ) -> Generator[str | Finish, None, None]:
     """Text in whole characters, as soon as it is certain, then one Finish, whose times are those of this reply's work:
-    what happens between two parts, another reply say, does not count.
+    what happens between two parts, another reply say, does not count. `calls`: the model may call tools, and the marks
+    of its calls are part of the text.
 
     Raises Problem chat_too_long when the prompt leaves no room for an answer, chat_not_finite when the
     model computes no numbers.
@@ -56,7 +58,7 @@ def reply(
     if cancel.is_set():  # before an adapter is put on for nothing
         yield Finish("cancelled", 0, len(prompt_ids), watch.seconds(), None)
         return
-    text = Detokenizer(tokenizer, skip_special_tokens)
+    text = Detokenizer(tokenizer, skip_special_tokens, calls)
     answer = engine.answer(prompt_ids, sampling, cancel, adapter)
     reason: FinishReason = answer.room_reason
     for token_id in answer:

@@ -3,10 +3,8 @@
 import re
 
 from trainer.stop_strings import overlap
-from trainer.tool_calls import Call, parse
+from trainer.tool_calls import OPENINGS, Call, parse
 
-# What the ways of writing a call that tool_calls knows begin with, besides a bare { or [ as the first character.
-_MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<|action_start|>", "<｜tool▁call", "<|assistant|>")
 # GLM-4's way begins with a bare name.
 _NAME = re.compile(r"[A-Za-z_][\w-]*(\n(\{.*)?)?", re.DOTALL)
 _THOUGHT_END = "</think>"
@@ -39,5 +37,5 @@ class HeldCalls:
         said = text[answer:].lstrip()
         if said[:1] in ("", "{", "[") or _NAME.fullmatch(said):
             return answer
-        found = [place for mark in _MARKS if (place := text.find(mark, answer)) >= 0]
-        return min(found) if found else len(text) - max(overlap(text, mark) for mark in _MARKS)
+        found = [place for mark in OPENINGS if (place := text.find(mark, answer)) >= 0]
+        return min(found) if found else len(text) - max(overlap(text, mark) for mark in OPENINGS)

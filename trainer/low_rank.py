@@ -11,6 +11,8 @@ from torch import Tensor
 
 from trainer.decoder import OUT, PRODUCTS, Decoder, K, Layer, Low, LowRank, Q, V
 
+_LAYERS = "base_model.model.model.layers."
+
 
 def adapter_config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -34,15 +36,29 @@ def read_adapter(folder: Path, decoder: Decoder) -> LowRank | None:
     )  # fmt: skip
     if not plain or not begins_at_base(config) or config.get("bias", "none") != "none":
         return None
-    rank, alpha = config["r"], config["lora_alpha"]
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, int | float):
+        return None
     scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
     with safe_open(folder / "adapter_model.safetensors", framework="pt", device=str(decoder.device)) as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if not _is_whole(stored, rank, len(decoder.layers)):
+        return None
     layers = [_low_rank(stored, number, layer, scale, decoder) for number, layer in enumerate(decoder.layers)]
     if stored or any(layer is None for layer in layers):
         return None
     found = [layer for layer in layers if layer is not None]
     return LowRank([a for a, _ in found], [b for _, b in found])
+
+
+def _is_whole(stored: dict[str, Tensor], rank: int, layers: int) -> bool:
+    """Whether each of so many layers has the same parts, of this rank: one of a model with fewer layers has not."""
+    parts: dict[str, set[str]] = {}
+    for name in stored:
+        number, _, part = name.removeprefix(_LAYERS).partition(".")
+        parts.setdefault(number, set()).add(part)
+    of_rank = all(len(tensor) == rank for name, tensor in stored.items() if ".lora_A." in name)
+    return of_rank and len(parts) == layers and len({frozenset(part) for part in parts.values()}) == 1
 
 
 def _low_rank(stored: dict[str, Tensor], number: int, layer: Layer, scale: float, decoder: Decoder) -> Low | None:
@@ -71,7 +87,7 @@ def _low_rank(stored: dict[str, Tensor], number: int, layer: Layer, scale: float
 def _pieces(stored: dict[str, Tensor], number: int, parts: tuple[str, ...]) -> Iterator[tuple[str, Tensor, Tensor]]:
     for part in parts:
         where = "self_attn" if part in (Q, K, V, OUT) else "mlp"
-        name = f"base_model.model.model.layers.{number}.{where}.{part}"
+        name = f"{_LAYERS}{number}.{where}.{part}"
         a, b = stored.pop(f"{name}.lora_A.weight", None), stored.pop(f"{name}.lora_B.weight", None)
         if a is not None and b is not None:
             yield part, a, b

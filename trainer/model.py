@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from trainer.device import is_out_of_memory
+from trainer.device import current, is_out_of_memory
 from trainer.problems import Problem
 from trainer.settings import label
 from trainer.weights import Weights
@@ -105,7 +105,7 @@ def load_model(
     if weights:
         model.name_or_path = model.config.name_or_path = str(folder)
     if device.type != "cpu":
-        torch.accelerator.empty_cache()  # transformers sets aside as much memory again as the weights take
+        current().release_cached()  # transformers sets aside as much memory again as the weights take
     return model.eval()
 
 
@@ -160,7 +160,7 @@ def attach_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False
     """`model` with the LoRA adapter of `folder`. Raises Problem when it does not fit."""
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError, TypeError) as error:
         raise adapter_mismatch(model, folder, _first_line(error)) from error
     # peft raises for shapes that differ; layers that only one of the two has are silently left out.
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:

@@ -9,6 +9,13 @@ from typing import Any
 
 _DECODER = json.JSONDecoder()
 _MISTRAL, _PYTHON_TAG = "[TOOL_CALLS]", "<|python_tag|>"
+# What calls begin with, where it is no name and no JSON.
+OPENINGS = ("<tool_call>", _MISTRAL, _PYTHON_TAG, "<|action_start|>", "<｜tool▁call", "<|assistant|>")
+# All tokens around and inside calls; many tokenizers have them as special ones.
+_MARK = re.compile(
+    r"</?tool_call>|\[(TOOL_CALLS|ARGS|CALL_ID)\]|<\|(python_tag|action_start|action_end|plugin|interpreter|assistant)\|>"
+    "|<｜tool▁.*｜>"
+)
 # Before and after the JSON of a call: Hermes' marks, InternLM2's.
 _MARKED = (
     (re.compile(r"<tool_call>\s*"), re.compile(r"\s*</tool_call>")),
@@ -26,6 +33,11 @@ _GLM = re.compile(r"(?:^|<\|assistant\|>)\s*([A-Za-z_][\w-]*)\n(?=\{)")
 _GLM_WORDS = {"json", "output", "result", "answer", "example", "response", "input"}
 # Mistral's newer tokenizers: a name, then its arguments.
 _NAMED = re.compile(r"\s*([\w.-]+)\s*(?:\[ARGS\])?\s*(?=\{)")
+
+
+def is_mark(token: str) -> bool:
+    """Whether the text of a token tells a call from what else a model says."""
+    return bool(_MARK.fullmatch(token))
 
 
 @dataclass(frozen=True)

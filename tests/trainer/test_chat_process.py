@@ -86,6 +86,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit_json(root / "patterned" / "adapter_config.json", alpha_pattern={"q_proj": 16})  # what only peft knows to do
     build_tiny_model(root / "wide", hidden_size=128)
     build_tiny_model(root / "long", layers=8, hidden_size=256, max_positions=10**5)
+    build_tiny_adapter(root / "long-patterned", root / "long")
+    edit_json(root / "long-patterned" / "adapter_config.json", alpha_pattern={"q_proj": 16})
     build_tiny_model(root / "with-tools", layers=4, max_positions=4096, chat_template=WITH_TOOLS)
     build_tiny_adapter(root / "adapter-of-wide", root / "wide")
     build_tiny_model(root / "mute", chat_template=None)
@@ -180,8 +182,9 @@ def test_stop_ends_a_reply_within_200_ms_also_when_it_is_sent_at_once(process: P
     assert process.ask(generate(max_new_tokens=5))["finish"] != "cancelled"
 
 
-def test_stop_ends_a_long_prompt_within_200_ms(process: Process, folder: Path) -> None:
-    process.ask(load(folder, model="long"))
+@pytest.mark.parametrize("adapter", [None, "long-patterned"], ids=["lean", "transformers"])
+def test_stop_ends_a_long_prompt_within_200_ms(process: Process, folder: Path, adapter: str | None) -> None:
+    assert process.ask(load(folder, adapter, model="long"))["way"] == ("transformers" if adapter else "lean")
     took: list[float] = []
     for _ in range(3):  # the least: other programs take the processor too
         process.send(generate("今天天气很好 " * 5000, max_new_tokens=40))
@@ -381,7 +384,7 @@ def test_the_terminal_converses_until_the_end_of_input_and_says_when_the_context
     [((), "Model path: nothing given"), (("--model", "/no/such"), "no folder /no/such"),
      (("--model", "MODEL", "--prompt", " "), "The message is empty"),
      (("--model", "MODEL", "--temperature", "hot"), "Temperature: got `hot`"),
-     (("--model", "MODEL", "--adapter", "MODEL"), "is no LoRA checkpoint"),
+     (("--model", "MODEL", "--adapter", "MODEL"), "not a LoRA checkpoint"),
      (("--model", "MODEL", "--template", "nonsense"), "Chat template: got")],
 )  # fmt: skip
 def test_the_terminal_says_in_one_sentence_what_is_wrong(folder: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -3,6 +3,7 @@ base untouched by whatever adapter was on it."""
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -172,6 +173,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "qwen3_next": {"num_experts": 4, "moe_intermediate_size": 32, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 32,
                    "linear_num_value_heads": 2, "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
                    "layer_types": ["linear_attention", "full_attention"]},
+    "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1},
     "qwen2": {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
     "llama": {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
     "qwen3": {"hidden_act": "gelu"},
@@ -187,6 +189,25 @@ def test_another_family_answers_by_transformers_and_goes_on_in_a_second_turn(tmp
     assert said == generated(theirs, prompt, 24)
     again = [*prompt, *said, 9, 10]
     assert ids_of(engine, again) == generated(theirs, again, 24)
+
+
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_a_long_prompt_is_read_in_stretches_where_the_cache_goes_on(
+    tmp_path: Path, architecture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.plain_pass.LEAST_STRETCH", 7)
+    monkeypatch.setattr("trainer.plain_pass.STRETCH_WORK", 1)
+    folder = build_tiny_model(tmp_path, architecture=architecture, **OTHERS[architecture])
+    engine, theirs = engine_of(folder, "transformers"), loaded(folder)
+    prompt = [(7 * number) % 300 + 5 for number in range(40)]
+    passes = counted(engine, monkeypatch)
+    said = ids_of(engine, prompt)
+    in_one = {"qwen3_next": [7, 40], "bamba": [7, 40], "llama": [40]}  # a state, and frequencies by length
+    assert passes == in_one.get(architecture, [7, 7, 7, 7, 7, 5]) + [1] * 23
+    assert said == generated(theirs, prompt, 24)
+    other = [9, *prompt]
+    assert ids_of(engine, other, cancel=CancelledAfter(15)) == []
+    assert ids_of(engine, other) == generated(theirs, other, 24)
 
 
 def test_a_trial_finds_out_that_a_model_computes_something_else(folder: Path) -> None:
@@ -342,7 +363,8 @@ def test_a_prompt_of_several_stretches_is_one_prompt_and_keeps_those_that_were_r
     monkeypatch.setattr("trainer.decoder.STRETCH", 16)
     engine, theirs = engine_of(folder / "qwen2"), loaded(folder / "qwen2")
     prompt = list(range(5, 105))
-    assert ids_of(engine, prompt, cancel=CancelledAfter(5)) == []
+    asked_a_layer = 4
+    assert ids_of(engine, prompt, cancel=CancelledAfter(2 * 2 * asked_a_layer + 1)) == []
     passes = counted(engine, monkeypatch)
     assert ids_of(engine, prompt) == generated(theirs, prompt, 24)
     assert passes[0] == 100 - 32  # two stretches of two layers were whole
@@ -453,10 +475,14 @@ def test_an_adapter_that_does_not_fit_is_a_problem_and_the_engine_still_answers(
 ) -> None:
     wide = build_tiny_adapter(tmp_path / "adapter", build_tiny_model(tmp_path / "wide", hidden_size=128))
     deep = build_tiny_adapter(tmp_path / "deep-adapter", build_tiny_model(tmp_path / "deep", layers=3))
+    flat = build_tiny_adapter(tmp_path / "flat-adapter", build_tiny_model(tmp_path / "flat", layers=1))
+    other_rank, no_rank = (shutil.copytree(folder / "qwen2-adapter", tmp_path / name) for name in ("rank", "none"))
+    edit_json(other_rank / "adapter_config.json", r=8)
+    edit_json(no_rank / "adapter_config.json", r=None)
     engine = engine_of(folder / "qwen2", way)
     good, prompt = folder / "qwen2-adapter", [5, 6, 7]
     before = [ids_of(engine, prompt, adapter=adapter) for adapter in (None, good)]
-    for bad in (wide, deep):
+    for bad in (wide, deep, flat, other_rank, no_rank):
         for ask in (engine.way, lambda adapter: engine.answer(prompt, FEW, threading.Event(), adapter)):
             with pytest.raises(Problem) as caught:
                 ask(bad)
@@ -476,6 +502,49 @@ def test_an_adapter_that_is_written_anew_is_read_anew(folder: Path, tmp_path: Pa
     os.utime(adapter / "adapter_model.safetensors", (later, later))
     second = ids_of(engine, prompt, adapter=adapter)
     assert second == ids_of(engine_of(folder / "qwen2", way), prompt, adapter=adapter) != first
+
+
+def kind_of_adapter(folder: Path, tmp_path: Path, kind: str) -> Path:
+    """An adapter that stands beside the base, or one that peft puts on."""
+    adapter = build_tiny_adapter(tmp_path / "adapter", folder / "qwen2", seed=1)
+    if kind == "peft":
+        edit_json(adapter / "adapter_config.json", alpha_pattern={"q_proj": 16})
+    return adapter
+
+
+@pytest.mark.parametrize("kind", ["beside", "peft"])
+def test_an_adapter_in_memory_outlives_its_folder_and_one_that_is_not_is_told_in_words(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    adapter = kind_of_adapter(folder, tmp_path, kind)
+    engine, prompt = engine_of(folder / "qwen2"), list(range(5, 25))
+    said = ids_of(engine, prompt, adapter=adapter)
+    answer = iter(engine.answer(prompt, FEW, threading.Event(), adapter))
+    first = next(answer)
+    shutil.rmtree(adapter)
+    assert [first, *answer] == said
+    again = [*prompt, *said, 9, 10]
+    same = kind_of_adapter(folder, tmp_path / "again", kind)
+    assert ids_of(engine, again, adapter=adapter) == ids_of(engine_of(folder / "qwen2"), again, adapter=same)
+    with pytest.raises(Problem) as caught:
+        ids_of(engine_of(folder / "qwen2"), prompt, adapter=adapter)
+    assert str(adapter) in caught.value.sentence("zh")
+
+
+@pytest.mark.parametrize("kind", ["beside", "peft"])
+def test_keys_of_an_adapter_that_is_written_anew_in_the_midst_of_an_answer_are_of_no_use(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    adapter = kind_of_adapter(folder, tmp_path, kind)
+    engine, prompt = engine_of(folder / "qwen2"), list(range(5, 65))
+    answer = iter(engine.answer(prompt, FEW, threading.Event(), adapter))
+    said = [next(answer)]
+    build_tiny_adapter(adapter, folder / "qwen2", seed=2)
+    later = time.time() + 10
+    os.utime(adapter / "adapter_model.safetensors", (later, later))
+    said += answer
+    again = [*prompt, *said, 9, 10]
+    assert ids_of(engine, again, adapter=adapter) == ids_of(engine_of(folder / "qwen2"), again, adapter=adapter)
 
 
 def test_switching_adapters_reads_no_base_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,23 @@ def test_tokens_are_drawn_with_the_probabilities_of_transformers(penalty: float,
     torch.testing.assert_close(ours, scores[0].softmax(-1))
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-40, 1e-6])
+def test_next_to_no_temperature_takes_the_likeliest_token(temperature: float) -> None:
+    logits = torch.randn(200, generator=torch.Generator().manual_seed(0)) * 1e4
+    for how in (Sampling(temperature=temperature, seed=1), Sampling(temperature=temperature, seed=1, top_k=0, top_p=1)):
+        assert Draw(how, [], 1, 200, torch.device("cpu"))(logits).item() == logits.argmax()
+
+
+def test_the_largest_chance_is_no_token_of_no_probability() -> None:
+    draw = Draw(Sampling(temperature=1, top_p=0.5, seed=1), [], 1, 200, torch.device("cpu"))
+    assert draw.chances.max() < 1
+    draw.chances.fill_(1 - 2**-23)
+    logits = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    token = draw(logits)
+    probabilities, ids, _ = draw.distribution(logits)
+    assert probabilities[ids == token] > 0
+
+
 def test_repetition_penalty_in_a_whole_reply_is_that_of_transformers(tokenizer: Any, qwen2: Engine) -> None:
     ids = tokenizer(PROMPTS[1]).input_ids
     how = Sampling(max_new_tokens=60, temperature=0, repetition_penalty=1.5)
@@ -381,15 +398,13 @@ def test_the_cost_of_a_token_does_not_grow_with_the_reply(tmp_path: Path) -> Non
     longest = 0
 
     class Counting:
-        all_special_ids = ()
-
         def decode(self, ids: list[int], **values: Any) -> str:
             nonlocal longest
             longest = max(longest, len(ids))
             return tokenizer.decode(ids, **values)
 
     counting: Any = Counting()
-    stream = Detokenizer(counting)
+    stream = Detokenizer(counting, skip_special_tokens=False)
     began = time.perf_counter()
     for token_id in tokenizer("天气很好 " * 200).input_ids:
         stream.push(token_id)
