@@ -12,7 +12,7 @@ import torch
 from trainer import device, template_family
 from trainer.chat_template import ChatTemplate
 from trainer.declared import ComputeType
-from trainer.engine import Engine, Way
+from trainer.decoding import Engine, Way
 from trainer.generate import Finish, reply
 from trainer.model import load_model, load_tokenizer
 from trainer.problems import Problem

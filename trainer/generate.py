@@ -9,8 +9,8 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from trainer.decoding import Engine
 from trainer.detokenizer import Detokenizer
-from trainer.engine import Engine
 from trainer.sampling import Sampling
 
 FinishReason = Literal["stop", "length", "context", "cancelled"]

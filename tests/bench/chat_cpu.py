@@ -17,7 +17,7 @@ import torch
 from transformers import TextIteratorStreamer
 
 from tests.bench.workloads import DEMO_MODEL
-from trainer.engine import Engine
+from trainer.decoding import Engine
 from trainer.generate import Finish, reply
 from trainer.model import load_model, load_tokenizer
 from trainer.sampling import Sampling

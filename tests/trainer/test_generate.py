@@ -24,9 +24,9 @@ from transformers import (
 
 from tests.tiny import Architecture, build_tiny_adapter, build_tiny_model, build_tiny_tokenizer
 from trainer import sampling
+from trainer.decoding import Engine
 from trainer.detokenizer import Detokenizer
 from trainer.draw import Draw
-from trainer.engine import Engine
 from trainer.generate import Finish, reply
 from trainer.problems import Problem
 from trainer.sampling import Sampling

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.tiny import LINEAR, Architecture, build_tiny_adapter, build_tiny_model, build_tiny_tokenizer, edit_json
 from trainer.decoder import FAMILIES, Cache, Decoder
-from trainer.engine import Engine
+from trainer.decoding import Engine
 from trainer.problems import Problem
 from trainer.sampling import Sampling
 
@@ -253,8 +253,8 @@ def test_an_answer_without_any_limit_begins_at_once(tmp_path: Path) -> None:
 
 
 def test_a_cache_grows_with_the_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.engine.LEAST_CAPACITY", 8)
-    monkeypatch.setattr("trainer.engine.ROOM_AT_FIRST", 4)
+    monkeypatch.setattr("trainer.decoding.LEAST_CAPACITY", 8)
+    monkeypatch.setattr("trainer.decoding.ROOM_AT_FIRST", 4)
     engine = engine_of(folder / "qwen2")
     assert ids_of(engine, [5, 6, 7], GREEDY) == generated(loaded(folder / "qwen2"), [5, 6, 7], 200)
 
@@ -552,7 +552,7 @@ def test_switching_adapters_reads_no_base_again(folder: Path, monkeypatch: pytes
     weights = [weight.data_ptr() for weight in engine.model.parameters()]
     adapters = [folder / "qwen2-adapter", folder / "other-adapter"]
     expected = [ids_of(engine, prompt, adapter=adapter) for adapter in adapters]
-    monkeypatch.setattr("trainer.engine.read_adapter", None)  # both are beside the base by now
+    monkeypatch.setattr("trainer.decoding.read_adapter", None)  # both are beside the base by now
     began = time.perf_counter()
     for _ in range(50):
         for adapter in adapters:
