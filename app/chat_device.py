@@ -3,7 +3,7 @@
 import gradio as gr
 
 from app import runs
-from app.device_holders import holders, usable
+from app.device_holders import free_place, holders
 from app.device_panel import choices
 from app.devices import devices, known, seen
 from app.page import Page
@@ -40,17 +40,15 @@ class ChatDevice:
         known = [one.index for one in found]
         status = self._page.chat.status
         if chosen not in known:
-            chosen = status.index if status.pid and status.index in known else self._first_free(found)
+            if not (status.pid and status.index in known):
+                return free_place(found, self._page.runs_dir, status)
+            chosen = status.index
         return Launch(devices=(chosen,), kind=found[0].kind)
 
     def trained_on_by(self, place: Launch) -> str:
         """The run that trains on the device of `place`, where another could be chosen; "" for none."""
         training = runs.training_on(self._page.runs_dir, place.devices) if place.devices else []
         return training[0].name if training else ""
-
-    def _first_free(self, found: list[Accelerator]) -> str:
-        held = holders(found, self._page.runs_dir, self._page.chat.status)
-        return next((one.index for one in found if usable(one, held[one.index])), found[0].index)
 
     def _choices(self, found: list[Accelerator]) -> list[tuple[str, str]]:
         held = holders(found, self._page.runs_dir, self._page.chat.status)

@@ -12,6 +12,7 @@ from app import runs
 from app.chat import Status
 from app.text import Text
 from trainer import run_folder
+from trainer.launch import Launch
 from trainer.smi import Accelerator, DeviceProcess
 
 # The number that Linux gives the machine's own namespace of processes; in a container it is another one.
@@ -115,3 +116,12 @@ def usable(device: Accelerator, held: Sequence[Holder]) -> bool:
     if not device.total_gib:  # it shares the host's memory, or is too ill to tell
         return not device.health
     return device.used_gib < SHARE_OF_IDLE * device.total_gib
+
+
+def free_place(found: Sequence[Accelerator], runs_dir: Path, chat: Status) -> Launch:
+    """The first of several devices that nobody uses, else the first; no word of it where there is no choice."""
+    if len(found) < 2:
+        return Launch()
+    held = holders(found, runs_dir, chat)
+    index = next((one.index for one in found if usable(one, held[one.index])), found[0].index)
+    return Launch(devices=(index,), kind=found[0].kind)

@@ -1,5 +1,6 @@
 """The devices of this machine, read from the vendors' own tools: the page never asks torch."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from functools import cache
 from app.text import Text
 from trainer import device_kinds
 from trainer.accelerators import Accelerator, Reading, processor_name, reading
+from trainer.problems import quoted
 
 # A tool takes a tenth of a second to some seconds, and holds a lock of its driver meanwhile.
 EVERY_S = 3.0
@@ -18,10 +20,12 @@ PATIENCE_S = 6.0
 
 @dataclass(frozen=True)
 class Devices:
-    """`kind`: cuda, npu or cpu. `names`: one an accelerator, or the processor's."""
+    """`kind`: cuda, npu or cpu. `names`: one an accelerator, or the processor's. `hidden`: the accelerators of a
+    machine whose environment hides them all."""
 
     kind: str
     names: tuple[str, ...]
+    hidden: tuple[Accelerator, ...] = ()
 
     @property
     def count(self) -> int:
@@ -33,6 +37,10 @@ class Devices:
         return list(device_kinds.of(self.kind).compute_types)
 
     def words(self, text: Text) -> str:
+        if self.hidden:
+            variable = device_kinds.VISIBLE[self.hidden[0].kind]
+            return text("device.hidden", name=self.names[0], count=len(self.hidden), device=self.hidden[0].name,
+                        variable=variable, value=quoted(os.environ.get(variable, "")))  # fmt: skip
         if self.kind == "cpu":
             return text("device.cpu", name=self.names[0])
         return text("device.accelerators", count=self.count, name=self.names[0])
@@ -41,9 +49,10 @@ class Devices:
 @cache
 def devices() -> Devices:
     """Asked once; accelerators do not come and go."""
-    if found := watch().soon().devices:
+    latest = watch().soon()
+    if found := latest.devices:
         return Devices(found[0].kind, tuple(one.name for one in found))
-    return Devices("cpu", (processor_name(),))
+    return Devices("cpu", (processor_name(),), latest.hidden)
 
 
 class Watch:

@@ -17,18 +17,41 @@ from app.arguments import PROJECT
 from app.doctor_finding import BROKEN, MARKS, OK, WARNING, Checked, Finding
 from app.text import Text
 from trainer.problems import Language
+from trainer.terminal_parser import TerminalParser
 
 LIMIT_S = 9.0
+# A package that brings devices to torch takes some seconds more to import.
+PATIENT_S = 40.0
+
+_FLAGS: dict[Language, dict[str, str]] = {
+    "en": {
+        "about": "Check this machine.",
+        "json": "findings as JSON, in English and Chinese",
+        "runs_dir": "folder of the runs (default runs)",
+        "host": "address that the page is to listen on",
+        "port": "port that the page is to listen on (default 7860)",
+        "offline": "do not ask the model hubs",
+    },
+    "zh": {
+        "about": "检查本机。",
+        "json": "以 JSON 输出结果，含中英文",
+        "runs_dir": "训练结果的文件夹（默认 runs）",
+        "host": "页面将要监听的地址",
+        "port": "页面将要监听的端口（默认 7860）",
+        "offline": "不访问模型库",
+    },
+}
 
 
-def doctor_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("tunedesk doctor", description="Check this machine.", allow_abbrev=False)
-    parser.add_argument("--json", action="store_true", help="findings as JSON, in English and Chinese")
+def doctor_parser(language: Language = "en") -> argparse.ArgumentParser:
+    words = _FLAGS[language]
+    parser = TerminalParser("tunedesk doctor", words["about"], language)
+    parser.add_argument("--json", action="store_true", help=words["json"])
     runs_dir = os.environ.get("TUNEDESK_RUNS_DIR") or "runs"
-    parser.add_argument("--runs-dir", type=Path, default=Path(runs_dir), help="folder of the runs (default runs)")
-    parser.add_argument("--host", default="127.0.0.1", help="address that the page is to listen on")
-    parser.add_argument("--port", type=int, default=7860, help="port that the page is to listen on (default 7860)")
-    parser.add_argument("--offline", action="store_true", help="do not ask the model hubs")
+    parser.add_argument("--runs-dir", type=Path, default=Path(runs_dir), metavar="DIR", help=words["runs_dir"])
+    parser.add_argument("--host", default="127.0.0.1", metavar="…", help=words["host"])
+    parser.add_argument("--port", type=int, default=7860, metavar="…", help=words["port"])
+    parser.add_argument("--offline", action="store_true", help=words["offline"])
     return parser
 
 
@@ -40,8 +63,8 @@ def findings(arguments: argparse.Namespace) -> list[Finding]:
         doctor_packages.extras,
         doctor_packages.compiler,
         doctor_devices.devices,
-        lambda: doctor_devices.torch_devices(LIMIT_S - 1.5),
-        doctor_devices.ascend,
+        lambda: doctor_devices.torch_devices(PATIENT_S if doctor_packages.has_its_own_torch() else LIMIT_S - 1.5),
+        doctor_devices.toolkit,
         doctor_machine.memory,
         lambda: doctor_machine.folders(arguments.runs_dir),
         lambda: doctor_machine.port(arguments.host, arguments.port),
@@ -70,7 +93,7 @@ def as_words(found: list[Finding], text: Text) -> str:
 
 def run_doctor(argv: list[str], language: Language) -> int:
     """0 when nothing is broken, 1 otherwise."""
-    arguments = doctor_parser().parse_args(argv)
+    arguments = doctor_parser(language).parse_args(argv)
     found = findings(arguments)
     if arguments.json:
         print(json.dumps(as_json(found), ensure_ascii=False, indent=2))

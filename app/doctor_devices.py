@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,25 +13,30 @@ from typing import Any
 from app.arguments import PROJECT
 from app.doctor_finding import Checked, broken, ok, warning
 from app.doctor_packages import installed
-from trainer import cann, smi_ascend, smi_nvidia
-from trainer.accelerators import VISIBLE, Accelerator, nvidia, processor_name, visible
-from trainer.accelerators import ascend as ascend_chips
+from trainer import cann, deadline, torch_import, unused_reason
+from trainer.accelerators import READERS, VISIBLE, Accelerator, processor_name, visible
 from trainer.device_kinds import KINDS
+from trainer.problems import LANGUAGES
+from trainer.smi import ask, lines_of
 
-TOOL_TIMEOUT_S = 5
-TOOLS = {"nvidia-smi": smi_nvidia.QUERY, "npu-smi": smi_ascend.QUERY}
-DEVICE_FILES = {kind.tool: kind.files for kind in KINDS.values() if kind.tool}
+TOOL_TIMEOUT_S = 5.0
+TOOLS = {kind.tool: kind for kind in KINDS.values() if kind.tool}
+DRIVER = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+# What says more of a chip that is not well; {number}: of its card.
+MORE = {"nvidia-smi": "nvidia-smi -q -i {number}", "npu-smi": "npu-smi info -t health -i {number}"}
 
 # Run by a process of its own: importing torch takes seconds, and where CANN is missing it fails.
 LOOK = """
 import json
-from trainer import torch_import
+from trainer import device_kinds, torch_import
 broken = torch_import.prepare()
 import torch
+from trainer.device import is_built_for
 kind = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 count = torch.accelerator.device_count() if kind != "cpu" else 0
-print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "kind": kind, "count": count,
-                  "broken": broken and broken.values}))
+built = [one.name for one in device_kinds.KINDS.values() if is_built_for(one)]
+print("\\n" + json.dumps({"torch": torch.__version__, "built": built, "kind": kind, "count": count,
+                         "broken": broken and broken.values}), flush=True)
 """
 
 
@@ -44,120 +49,131 @@ def devices(environment: Mapping[str, str] = os.environ) -> list[Checked]:
 
 
 def _tool(tool: str, environment: Mapping[str, str]) -> list[Checked]:
-    files = sorted(path.name for path in Path("/dev").glob(DEVICE_FILES[tool]))
+    files = sorted(path.name for path in Path("/dev").glob(TOOLS[tool].files))
     if shutil.which(tool) is None:
         return [broken("devices", "tool_missing", tool=tool, files=", ".join(files))] if files else []
-    try:
-        done = subprocess.run(TOOLS[tool], capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, errors="replace")
-    except subprocess.TimeoutExpired:
-        return [broken("devices", "tool_hangs", tool=tool, seconds=TOOL_TIMEOUT_S)]
-    except OSError as error:
-        return [broken("devices", "tool_fails", tool=tool, detail=error.strerror or str(error))]
-    if done.returncode:
-        words = " ".join((done.stderr.strip() or done.stdout.strip()).split())[:200] or f"exit {done.returncode}"
-        return [broken("devices", "tool_fails", tool=tool, detail=words)]
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    chips = nvidia(lines) if tool == "nvidia-smi" else ascend_chips(lines)
+    reader = READERS[TOOLS[tool].name]
+    answer = ask(reader.QUERY, TOOL_TIMEOUT_S)
+    lines = lines_of(answer.text)
+    chips = reader.devices(lines)
     if not chips:
-        return [warning("devices", "tool_empty", tool=tool)]
-    return [_listed(tool, lines, chips, environment), *_unwell(lines)]
+        trouble = answer.without_devices()
+        return [broken("devices", trouble.code, **trouble.values) if trouble else
+                warning("devices", "tool_empty", tool=tool)]  # fmt: skip
+    ill = _unwell(tool, chips)
+    if answer.trouble and not ill:
+        ill = [broken("devices", answer.trouble.code, **answer.trouble.values)]
+    return [_listed(tool, lines, chips, environment), *ill]
 
 
 def _listed(tool: str, lines: list[str], chips: list[Accelerator], environment: Mapping[str, str]) -> Checked:
     variable = VISIBLE[chips[0].kind]
     seen = visible(chips, environment)
-    driver = _driver(tool, lines)
+    known = [one for one in chips if one.total_gib]
     values = {
-        "tool": tool, "count": len(chips), "name": chips[0].name, "driver": driver,
-        "memory": f"{min(one.free_gib for one in chips):.0f} / {chips[0].total_gib:.0f} GiB",
+        "tool": tool, "count": len(chips), "name": chips[0].name, "driver": _driver(tool, lines),
+        "memory": f"{min(one.free_gib for one in known):.0f} / {known[0].total_gib:.0f} GiB" if known else "–",
     }  # fmt: skip
+    named = [word.strip() for word in environment.get(variable, "").split(",") if word.strip().isdecimal()]
+    if KINDS[chips[0].kind].ascending and named != (ascending := sorted(set(named), key=int)):
+        return broken("devices", "devices_unordered", variable=variable, value=environment[variable],
+                      ascending=",".join(ascending))  # fmt: skip
     if not seen:
         return broken("devices", "devices_hidden", **values, variable=variable, value=environment.get(variable, ""))
-    named = [word.strip() for word in environment.get(variable, "").split(",") if word.strip().isdigit()]
-    if KINDS[chips[0].kind].ascending and named != sorted(named, key=int):
-        return broken("devices", "devices_unordered", variable=variable, value=environment[variable],
-                      ascending=",".join(sorted(named, key=int)))  # fmt: skip
     return ok("devices", "devices_well", **values, seen=len(seen))
 
 
 def _driver(tool: str, lines: list[str]) -> str:
     """The driver's version; in a container without the driver's files that of npu-smi, which comes with it."""
-    if tool == "nvidia-smi":
-        argv = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return "?"
-        return done.stdout.strip().splitlines()[0] if done.stdout.strip() else "?"
+    if tool == DRIVER[0]:
+        return next(iter(lines_of(ask(DRIVER, TOOL_TIMEOUT_S).text)), "?")
     said = re.search(r"npu-smi\s+(\d\S*)", "\n".join(lines))
     return cann.version_in(Path("/usr/local/Ascend/driver/version.info")) or (said[1] if said else "?")
 
 
-def _unwell(lines: list[str]) -> list[Checked]:
-    """Chips that `npu-smi info` calls otherwise than OK."""
-    rows = [re.match(r"\|\s*(\d+)\s+\S*[A-Za-z]\S*\s*\|\s*(\S+)\s*\|", line) for line in lines]
-    ill = [f"{row[1]} ({row[2]})" for row in rows if row and row[2].upper() != "OK"]
-    return [broken("devices", "chips_ill", chips=", ".join(ill))] if ill else []
+def _unwell(tool: str, chips: list[Accelerator]) -> list[Checked]:
+    """Those whose health the tool calls otherwise than well."""
+    ill = [one for one in chips if one.health]
+    if not ill:
+        return []
+    names = ", ".join(f"{one.index}{f' [{one.place}]' if one.place else ''} ({one.health})" for one in ill)
+    more = MORE[tool].format(number=ill[0].place.partition("-")[0] or ill[0].index)
+    return [broken("devices", "chips_ill", tool=tool, chips=names, variable=VISIBLE[ill[0].kind], more=more)]
 
 
 # ---- what torch makes of them ----
 
 
-def torch_devices(timeout_s: float) -> list[Checked]:
+def torch_devices(timeout_s: float, environment: Mapping[str, str] = os.environ) -> list[Checked]:
     """Asks torch in a process of its own."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", LOOK], capture_output=True, text=True, timeout=timeout_s, cwd=PROJECT
-        )
-    except subprocess.TimeoutExpired:
+    # A crash here is a trial in itself.
+    environ = {**os.environ, torch_import.TRIED: json.dumps("")}
+    done = deadline.run([sys.executable, "-c", LOOK], timeout_s, cwd=PROJECT, env=environ)
+    if done is None:
         return [warning("torch", "torch_slow", seconds=round(timeout_s, 1))]
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        crashed = "torch_without_npu" if installed("torch-npu") else "torch_fails"
+        return [broken("torch", crashed, version=installed("torch"), detail=name)]
     if done.returncode:
         words = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
         return [broken("torch", "torch_fails", detail=words[-1][:300])]
-    said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    said = _answer(done.stdout)
     if said["broken"]:
         detail = said["broken"].get("detail") or f"torch-npu {said['broken']['npu']} ≠ torch {said['torch']}"
         return [broken("torch", "torch_without_npu", version=said["torch"], detail=detail)]
-    there = [tool for tool in TOOLS if shutil.which(tool) or any(Path("/dev").glob(DEVICE_FILES[tool]))]
-    if said["kind"] == "cpu" and there:
-        wanted = "torch-npu" if "npu-smi" in there else "CUDA"
-        return [broken("torch", "torch_blind", version=said["torch"], tool=", ".join(there), wanted=wanted)]
-    if said["kind"] == "cpu":
+    if said["kind"] != "cpu":
+        return [ok("torch", "torch_well", version=said["torch"], kind=said["kind"], count=said["count"])]
+    problem = unused_reason.reason(said["torch"], lambda kind: kind.name in said["built"], environment)
+    if problem is None:
         return [ok("torch", "torch_cpu", version=said["torch"])]
-    return [ok("torch", "torch_well", version=said["torch"], kind=said["kind"], count=said["count"])]
+    why = {language: problem.sentence(language) for language in LANGUAGES}
+    return [broken("torch", "torch_blind", version=said["torch"], devices=problem.values["devices"], why=why)]
+
+
+def _answer(printed: str) -> dict[str, Any]:
+    """LOOK's line among what libraries print."""
+    found: dict[str, Any] = next(
+        json.loads(line) for line in reversed(printed.splitlines()) if line.startswith('{"torch"')
+    )
+    return found
 
 
 # ---- Ascend ----
 
 
-def ascend(environment: Mapping[str, str] = os.environ) -> list[Checked]:
+def toolkit(environment: Mapping[str, str] = os.environ) -> list[Checked]:
     """CANN, torch-npu and torch against COMPATIBLE; nothing to say where there is neither."""
-    npu, torch, here = installed("torch-npu"), installed("torch"), cann.installed_cann(environment)
+    npu, torch, here = installed("torch-npu"), installed("torch"), cann.installed(environment)
     chips = shutil.which("npu-smi") is not None
     if npu is None and not chips and here is None:
         return []
-    return [judge(npu, torch, here)]
+    judged = judge(npu, torch, here.version if here else None)
+    if here is None or here.script is None:
+        return [judged]
+    return [judged, broken("ascend", "cann_unset", cann=here.version, script=str(here.script))]
 
 
 def judge(npu: str | None, torch: str | None, here: str | None) -> Checked:
     """Of the installed versions of torch-npu, torch and CANN, None where there is none."""
-    row = cann.row_of(here) if here else None
-    newest = next(iter(cann.COMPATIBLE))
-    values = {"npu": npu or "–", "torch": torch or "–", "cann": here or "–", "wanted_cann": newest,
-              "wanted_npu": cann.COMPATIBLE[newest][0]}  # fmt: skip
+    take = cann.to_take(here, npu)
+    values = {"npu": npu or "–", "torch": torch or "–", "cann": here or "–", "wanted_cann": take.cann,
+              "wanted": take.packages}  # fmt: skip
     if npu is None:
-        return broken("ascend", "npu_missing", **values | {"wanted_npu": cann.COMPATIBLE[row or newest][0]})
-    needed = cann.cann_for(npu)
-    values["wanted_cann"] = needed or newest
+        return broken("ascend", "npu_missing", **values)
     if torch is None or not cann.is_built_for(npu, torch):
-        return broken("ascend", "npu_other_torch", **values, wanted_torch=cann.torch_for(npu))
+        return broken("ascend", "npu_other_torch", **values)
+    if not cann.runs_with(cann.public(torch)):
+        return broken("ascend", "torch_refused", **values, needed=str(cann.torch_wanted()))
+    needed = cann.cann_for(npu)
     if here is None:
         return broken("ascend", "cann_missing", **values)
     if needed is None:
         return warning("ascend", "npu_unknown", **values)
-    if row is not None and cann.public(npu) in cann.COMPATIBLE[row]:
+    if cann.belongs(npu, here):
         return ok("ascend", "ascend_well", **values)
-    if row is not None:
-        values["wanted_npu"] = cann.COMPATIBLE[row][0]
-    older = cann.numbers(here) < cann.numbers(needed)
-    return broken("ascend", "cann_old" if older else "cann_new", **values)
+    if cann.numbers(here) < cann.numbers(needed):
+        return broken("ascend", "cann_old", **values)
+    take = cann.to_take(here)
+    wanted = {"wanted_cann": take.cann, "wanted": take.packages}
+    return broken("ascend", "cann_new", **values | wanted)

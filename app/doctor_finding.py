@@ -34,13 +34,20 @@ class Finding:
 
     @classmethod
     def of(cls, checked: Checked) -> "Finding":
-        texts = {language: Text(language) for language in LANGUAGES}
         key = f"doctor.{checked.code}"
-        said: dict[str, str] = {language: text(key, **checked.values) for language, text in texts.items()}
-        remedy: dict[str, str] = {}
+        said, remedy = _in_both(key, checked.values), {}
         if checked.state != OK:
-            remedy = {language: text(f"{key}.remedy", **checked.values) for language, text in texts.items()}
+            remedy = _in_both(f"{key}.remedy", checked.values)
         return cls(checked.check, checked.state, checked.code, checked.values, said, remedy)
+
+
+def _in_both(key: str, values: dict[str, Any]) -> dict[str, str]:
+    """The sentence of `key`; a value may be words by language."""
+    found: dict[str, str] = {}
+    for language in LANGUAGES:
+        shown = {name: value[language] if isinstance(value, dict) else value for name, value in values.items()}
+        found[language] = Text(language)(key, **shown)
+    return found
 
 
 def ok(check: str, code: str, **values: Any) -> Checked:

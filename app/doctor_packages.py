@@ -40,6 +40,8 @@ def packages(constraints: Path) -> list[Checked]:
         wanted = requirements()
     except importlib.metadata.PackageNotFoundError:
         return [broken("packages", "not_installed")]
+    if has_its_own_torch():
+        wanted = [one for one in wanted if one.name != "torch"]
     found: list[Checked] = []
     for one in wanted:
         have = installed(one.name)
@@ -54,6 +56,11 @@ def packages(constraints: Path) -> list[Checked]:
     if untested:
         return [warning("packages", "package_untested", differing=", ".join(untested))]
     return [ok("packages", "packages_well", count=len(wanted))]
+
+
+def has_its_own_torch() -> bool:
+    """Whether a package is installed that brings devices to one release of torch: then doctor_devices judges both."""
+    return any(installed(kind.distribution) for kind in device_kinds.KINDS.values() if kind.distribution)
 
 
 def _untested(constraints: Path, names: set[str]) -> list[str]:
@@ -86,7 +93,7 @@ def extras() -> list[Checked]:
     elif tuple(map(int, re.findall(r"\d+", have)[:2])) < OLDEST:
         found.append(warning("extras", "bitsandbytes_old", version=have, oldest=".".join(map(str, OLDEST))))
     elif not all(device_kinds.of(device.kind).quantizes for device in accelerators()):
-        found.append(warning("extras", "bitsandbytes_npu", version=have))
+        found.append(warning("extras", "bitsandbytes_idle", version=have))
     else:
         found.append(ok("extras", "extra_well", name="bitsandbytes", version=have))
     have = installed("deepspeed")

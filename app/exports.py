@@ -22,9 +22,11 @@ from trainer import export_plan, run_folder
 from trainer.events import Event, read_events
 from trainer.export_plan import LOG, MODEL, partial
 from trainer.export_settings import ExportSettings, label, to_flags
+from trainer.launch import Launch
 from trainer.problems import Problem
 
 _LOCK_WAIT_S = 2
+ANYWHERE = Launch()
 Status = Literal["running", "completed", "stopped", "failed", "died"]
 Stage = Literal["starting", "loading_model", "merging", "saving", "checking"]
 
@@ -53,14 +55,15 @@ class Export:
 
 
 def command(settings: ExportSettings) -> list[str]:
-    """The argv that exports: shown by a preview and executed by `start`, word for word."""
+    """The argv that exports; `start` puts before it what device it is to see."""
     program = Path(sys.executable).with_name("tunedesk")
     head = [str(program)] if program.exists() else [sys.executable, "-m", "app"]
     return [*head, "export", *to_flags(settings)]
 
 
-def start(settings: ExportSettings) -> Path:
-    """Checks `settings` (export_settings.parse) and starts the export in a session of its own.
+def start(settings: ExportSettings, place: Launch = ANYWHERE) -> Path:
+    """Checks `settings` (export_settings.parse) and starts the export in a session of its own. `place`: the device that
+    it is to see.
 
     Returns the target folder, by which the other functions know it. Raises Problem when it cannot start; reads and
     writes no weights, so it may be called from a click.
@@ -75,7 +78,7 @@ def start(settings: ExportSettings) -> Path:
         killed_before = oom_kills()
         with (folder / LOG).open("wb") as log:
             process = subprocess.Popen(
-                command(settings),
+                [*place.prefix(), *command(settings)],
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

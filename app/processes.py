@@ -73,11 +73,12 @@ def launch_of(values: Sequence[Any]) -> Launch:
     chosen, nodes, address, port = values
     given = Launch.of(os.environ)
     count = _whole("nodes", nodes, 1, MOST_NODES)
-    everything = {one.index for one in known()} if chosen else set()
+    some = bool(chosen) and set(chosen) != {one.index for one in known()}
     return Launch(
-        devices=tuple(chosen) if chosen and set(chosen) != everything else (),
+        devices=tuple(chosen) if some else (),
         kind=devices().kind,
-        processes=None if chosen and set(chosen) != everything else given.processes,
+        # The run inherits the page's NPROC_PER_NODE, which is not about these devices.
+        processes=len(chosen) if some and given.processes else given.processes,
         nodes=count,
         node_rank=given.node_rank if given.node_rank < count else 0,
         master_addr=_address(address) if count > 1 else "",

@@ -25,6 +25,7 @@ from trainer.problems import Language, Problem, Problems
 from trainer.quantization import without_bitsandbytes
 from trainer.settings import TrainSettings, choices, default_text, keys, label, parse, shown
 from trainer.settings_file import read_yaml, to_yaml
+from trainer.terminal_parser import TerminalParser
 
 log = logging.getLogger("trainer")
 
@@ -44,7 +45,7 @@ def parser(language: Language) -> argparse.ArgumentParser:
         "en": ("Fine-tune a model.", "a settings file (YAML), then key=value pairs that override it", "default"),
         "zh": ("微调模型。", "设置文件（YAML），其后可用 键=值 覆盖", "默认"),
     }[language]
-    result = argparse.ArgumentParser("tunedesk train", description=words[0], allow_abbrev=False)
+    result = TerminalParser("tunedesk train", words[0], language)
     result.add_argument("file_or_pairs", nargs="*", metavar="FILE | key=value", help=words[1])
     for key in keys():
         text = f"{shown(key).label(language)}: {shown(key).help(language)}"
@@ -93,9 +94,9 @@ def main(argv: list[str]) -> int:
         settings = settings_from(argv, language)
         processes = Launch.of(os.environ) if torchrun.rank() is None else None
         leads = processes.node_rank == 0 if processes else torchrun.rank() == 0
-        check(settings, output=leads)
-        if processes:
+        if processes:  # before the folder: the first machine's command may have been given on another one
             address.check(processes)
+        check(settings, output=leads)
         folder = Path(settings.output_dir)
         held: AbstractContextManager[Any] = nullcontext()
         events: EventLog = FollowerLog(folder / run_folder.EVENTS)
@@ -108,6 +109,7 @@ def main(argv: list[str]) -> int:
         return 2
     read_ahead(settings.model_name_or_path)
     with held:
+        processes = processes and torchrun.of_torch(processes)
         # DeepSpeed runs under torchrun even where it runs one process.
         several = processes is not None and (processes.several or settings.deepspeed is not None)
         stop.tell(events, (lambda: torchrun.relay_stop(events)) if several else None)

@@ -87,37 +87,35 @@ class Device:
 
     def memory_gib(self) -> float:
         """Memory in use: the device's own for an accelerator (peak of this process), else this process's RSS."""
-        if self.is_processor:
-            return psutil.Process().memory_info().rss / 2**30
-        return torch.accelerator.max_memory_allocated() / 2**30
+        return (psutil.Process().memory_info().rss if self.is_processor else self.peak_memory()) / 2**30
 
     def free_memory(self) -> int:
         """Bytes of an accelerator that this process could still get."""
-        free, _ = _memory()
-        return free + torch.accelerator.memory_reserved() - torch.accelerator.memory_allocated()
+        free, _ = _memory(self.type)
+        return free + int(_ask(self.type, "memory_reserved")) - self.allocated_memory()
 
     def total_memory(self) -> int:
         """Bytes of the device, or of this machine for a processor."""
-        return psutil.virtual_memory().total if self.is_processor else _memory()[1]
+        return psutil.virtual_memory().total if self.is_processor else _memory(self.type)[1]
 
     def allocated_memory(self) -> int:
-        return torch.accelerator.memory_allocated()
+        return int(_ask(self.type, "memory_allocated"))
 
     def peak_memory(self) -> int:
         """Most bytes allocated at a time since the statistics were reset."""
-        return torch.accelerator.max_memory_allocated()
+        return int(_ask(self.type, "max_memory_allocated"))
 
     def reset_peak_memory(self) -> None:
-        torch.accelerator.reset_peak_memory_stats()
+        _ask(self.type, "reset_peak_memory_stats")
 
     def release_cached(self) -> None:
         """Gives back what the allocator keeps for later, so that other block sizes can be had."""
         if not self.is_processor:
-            torch.accelerator.empty_cache()
+            _ask(self.type, "empty_cache")
 
     def synchronize(self) -> None:
         if not self.is_processor:
-            torch.accelerator.synchronize()
+            _ask(self.type, "synchronize")
 
     # ---- chance ----
 
@@ -183,15 +181,24 @@ def _name(kind: str) -> str:
     return str(ask()) if ask else f"{processor_name()} ({kind})"
 
 
-def _memory() -> tuple[int, int]:
+def _ask(kind: str, what: str) -> Any:
+    """What a device's own module in torch answers, such as torch.cuda, else torch.accelerator, which of memory knows
+    only allocators that are derived from torch's: torch-npu's is not (vllm-project/vllm-ascend#14188)."""
+    function = getattr(_module(kind), what, None) or getattr(torch.accelerator, what)
+    return function()
+
+
+def _memory(kind: str) -> tuple[int, int]:
     """Free and total bytes; the host's for a device that shares them and cannot be asked."""
+    ask = getattr(_module(kind), "mem_get_info", torch.accelerator.get_memory_info)
     try:
-        return torch.accelerator.get_memory_info()
+        free, total = ask()
     except (RuntimeError, NotImplementedError):
-        if device_kinds.of(_type()).tool:  # it can be asked, and fails
+        if device_kinds.of(kind).tool:  # it can be asked, and fails
             raise
         host = psutil.virtual_memory()
         return host.available, host.total
+    return free, total
 
 
 # ---- one process of several ----

@@ -75,9 +75,10 @@ class Hardware:
             name = platform.processor() or platform.machine()
             return cls("cpu", name, host.available / GIB, count, quantization_missing() is None, host.total / GIB)
         quantizes = quantization_missing() is None
-        least = min(found, key=lambda one: one.free_gib)
+        # Of one that is too ill to tell nothing is known; where none tells, they share the host's memory.
+        least = min([one for one in found if one.total_gib] or found, key=lambda one: one.free_gib)
         free, total = least.free_gib, least.total_gib
-        if not total:  # it shares the host's memory
+        if not total:
             free, total = host.available / GIB, host.total / GIB
         return cls(least.kind, least.name, free, count, quantizes, total)
 

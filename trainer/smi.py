@@ -3,18 +3,19 @@
 What they print is read by smi_nvidia.py and smi_ascend.py.
 """
 
-import contextlib
-import os
 import re
 import shutil
-import signal
-import subprocess
+import threading
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from trainer import deadline
 
 TIMEOUT_S = 5.0
 MOST_DETAIL = 200
+COMPLAINTS = "fail|error|denied|unable|cannot|could not|couldn't"
 # A tool that hung is not asked again so soon: whoever asks would wait as long each time.
 RESTS_S = 20.0
 
@@ -72,13 +73,26 @@ class Answer:
         said = " ".join(lines_of(self.text))
         if "no devices were found" in said.lower():
             return None
-        if self.trouble is None and re.search("fail|error", said, re.IGNORECASE):
+        if self.trouble is None and re.search(COMPLAINTS, said, re.IGNORECASE):
             return Trouble("tool_fails", {"tool": self.tool, "detail": said[-MOST_DETAIL:]})
         return self.trouble
 
 
+class Reader(Protocol):
+    """A vendor's module: what its tool is asked, and what that and the visibility variable mean."""
+
+    KIND: str
+    QUERY: list[str]
+
+    def devices(self, lines: Iterable[str]) -> list[Accelerator]: ...
+
+    def named(self, found: Sequence[Accelerator], value: str) -> list[Accelerator]: ...
+
+
 # When each tool hung last, by its path.
 _hung: dict[str, float] = {}
+# One at a time: they hold a lock of their driver, and who waits for one that hangs need not try it again.
+_ASKING = threading.Lock()
 
 
 def ask(argv: list[str], timeout_s: float = TIMEOUT_S) -> Answer:
@@ -86,31 +100,21 @@ def ask(argv: list[str], timeout_s: float = TIMEOUT_S) -> Answer:
     path = shutil.which(argv[0])
     if path is None:
         return Answer()
-    if time.monotonic() - _hung.get(path, -RESTS_S) < RESTS_S:
-        return _hangs(argv[0], timeout_s)
-    try:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   start_new_session=True)  # fmt: skip
-    except OSError as error:
-        return Answer(trouble=Trouble("tool_fails", {"tool": argv[0], "detail": error.strerror or str(error)}))
-    try:
-        printed, complaint = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-        _hung[path] = time.monotonic()
-        return _hangs(argv[0], timeout_s)
-    text = printed.decode("utf-8", errors="replace")
-    if process.returncode == 0:
-        return Answer(text, tool=argv[0])
-    said = " ".join((complaint.decode("utf-8", errors="replace").strip() or text.strip()).split())
-    detail = said[-MOST_DETAIL:] or f"exit {process.returncode}"
-    return Answer(text, Trouble("tool_fails", {"tool": argv[0], "detail": detail}))
+    with _ASKING:
+        if time.monotonic() - _hung.get(path, -RESTS_S) < RESTS_S:
+            return _hangs(argv[0], timeout_s)
+        try:
+            done = deadline.run(argv, timeout_s)
+        except OSError as error:
+            return Answer(trouble=Trouble("tool_fails", {"tool": argv[0], "detail": error.strerror or str(error)}))
+        if done is None:
+            _hung[path] = time.monotonic()
+            return _hangs(argv[0], timeout_s)
+    if done.returncode == 0:
+        return Answer(done.stdout, tool=argv[0])
+    said = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+    detail = said[-MOST_DETAIL:] or f"exit {done.returncode}"
+    return Answer(done.stdout, Trouble("tool_fails", {"tool": argv[0], "detail": detail}))
 
 
 def _hangs(tool: str, timeout_s: float) -> Answer:

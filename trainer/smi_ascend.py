@@ -12,7 +12,7 @@ the host's numbers. Unproven here: that a chip which is too ill to start keeps i
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from trainer.smi import Accelerator, DeviceProcess, number, whole
@@ -56,6 +56,23 @@ def devices(lines: Iterable[str]) -> list[Accelerator]:
             chips.append(_first_row(cells))
             open_chip = True
     return [_device(index, one, processes) for index, one in enumerate(chips)]
+
+
+def named(found: Sequence[Accelerator], value: str) -> list[Accelerator]:
+    """Of `found` those that a program sees with `value` in ASCEND_RT_VISIBLE_DEVICES, as torch-npu and the runtime read
+    it: numbers and commas, up to anything else or to a number that there is not; none where they do not ascend."""
+    words = re.match(r"[0-9,]*", value)[0].split(",")  # type: ignore[index]
+    kept: list[int] = []
+    for word in words:
+        if not word:
+            break
+        number = int(word[-9:])
+        if kept and number <= kept[-1]:
+            return []
+        if number >= len(found):
+            break
+        kept.append(number)
+    return [found[number] for number in kept]
 
 
 def _begins_chip(cells: list[str]) -> bool:

@@ -5,9 +5,11 @@ and power in MIG mode), [Not Supported], [Insufficient Permissions] (memory of a
 device that is gone [Unknown Error] or [GPU is lost], in its cells or as a sentence instead of them.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from trainer.smi import Accelerator, DeviceProcess, number, whole
 
@@ -17,17 +19,20 @@ QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,memory.free,mem
 QUERY_PROCESSES = ["nvidia-smi", "--query-compute-apps=gpu_uuid,pid,used_memory,process_name",
                    "--format=csv,noheader,nounits"]  # fmt: skip
 UNWELL = ("unknown error", "gpu is lost", "gpu requires reset", "gpu requires reboot", "err!")
-FEWEST = 5
+FEWEST, CELLS = 5, 9  # a name may have commas
+# How the uuids begin of devices, and of the parts that MIG makes of them.
+WHOLE, PART = "GPU-", "MIG-"
 
 
 def devices(lines: Iterable[str]) -> list[Accelerator]:
     """Of lines of QUERY's CSV. The first five cells are enough; lines that are none are passed over."""
     rows = [[cell.strip() for cell in line.split(",")] for line in lines]
+    rows = [[*row[:2], ", ".join(row[2 : len(row) - 6]), *row[-6:]] if len(row) > CELLS else row for row in rows]
     return [_device(row) for row in rows if len(row) >= FEWEST and row[0].isdecimal() and row[0].isascii()]
 
 
 def _device(row: list[str]) -> Accelerator:
-    index, uuid, name, total, free, used, use, heat, power = [*row, "", "", "", ""][:9]
+    index, uuid, name, total, free, used, use, heat, power = [*row, "", "", "", ""][:CELLS]
     unwell = [cell.strip("[]") for cell in row if cell.strip("[]").lower() in UNWELL]
     total_gib, free_gib, used_gib = _gib(total), _gib(free), _gib(used)
     if total_gib is None or free_gib is None:
@@ -38,12 +43,39 @@ def _device(row: list[str]) -> Accelerator:
                        number(power), unwell[0] if unwell else "")  # fmt: skip
 
 
-def is_named(word: str, device: Accelerator, alone: bool) -> bool:
-    """Whether `word` of CUDA_VISIBLE_DEVICES is `device`'s uuid, or the beginning of it, or a MIG part of the device:
-    older drivers name the device in it, newer ones do not, so that it is known only of a device that is `alone`."""
-    if word.startswith("MIG-"):
-        return alone or bool(device.uuid and device.uuid in word)
-    return word.startswith("GPU-") and device.uuid.startswith(word)
+def named(found: Sequence[Accelerator], value: str) -> list[Accelerator]:
+    """Of `found` those that a program sees with `value` in CUDA_VISIBLE_DEVICES, as torch.cuda reads it: numbers, or
+    beginnings of uuids, up to the first that names nothing; none where one is named twice."""
+    begins = next((begins for begins in (WHOLE, PART) if value.startswith(begins)), None)
+    words = value.split(",")
+    if begins is None:
+        words = list(takewhile(bool, map(_leading_number, words)))
+    else:
+        words = list(takewhile(lambda word: word.startswith(begins), words))
+    if len(set(words)) < len(words):
+        return []
+    kept: list[Accelerator] = []
+    for word in words:
+        match = [one for one in found if _is_named(one, word, begins, alone=len(found) == 1)]
+        if len(match) != 1:
+            break
+        if begins == WHOLE and match[0] in kept:
+            return []
+        kept += [one for one in match if one not in kept]  # two parts of a device are that device
+    return kept
+
+
+def _is_named(one: Accelerator, word: str, begins: str | None, alone: bool) -> bool:
+    """Older drivers name the device in its parts, newer ones do not, so that it is known only of one `alone`."""
+    if begins is None:
+        return one.index == word
+    return one.uuid.startswith(word) if begins == WHOLE else alone or bool(one.uuid and one.uuid in word)
+
+
+def _leading_number(word: str) -> str:
+    """As C reads it: 1 of "1", " 1" and "1gpu"; "" where there is none, as for -1."""
+    found = re.match(r"\s*\+?0*(\d{1,9})", word, re.ASCII)
+    return found[1] if found else ""
 
 
 def with_processes(found: Iterable[Accelerator], lines: Iterable[str]) -> list[Accelerator]:

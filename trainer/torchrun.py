@@ -9,15 +9,16 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from trainer import accelerators, address, device_kinds, run_folder, torch_import
+from trainer import accelerators, address, alike, device_kinds, run_folder, torch_import
 from trainer.again import AGAIN, saved_step
 from trainer.events import EventLog
 from trainer.launch import Launch
-from trainer.problems import Problem
+from trainer.problems import SENTENCES, Problem
 from trainer.settings import TrainSettings
 from trainer.settings_file import to_flags
 
@@ -33,6 +34,8 @@ log = logging.getLogger("trainer")
 STOP = signal.SIGUSR1
 LAUNCHER, ATTEMPT = "TUNEDESK_LAUNCHER", "TUNEDESK_ATTEMPT"
 PROGRAM = "trainer"
+# Signals that a process meets by its own doing.
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 # How long a signal's Python handler may take to be run before torch is taken to be waiting in C++.
 HANDLER_WAIT_S = 2
 
@@ -58,6 +61,20 @@ def end_with_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def of_torch(launch: Launch) -> Launch:
+    """`launch`, where it does not say how many processes, with one for each device that torch sees.
+
+    The vendors' tools may list devices that it cannot use; several processes on a processor share its cores.
+    """
+    if launch.processes or launch.processes_here == 1:
+        return launch
+    torch_import.prepare()
+    import torch
+
+    seen = torch.accelerator.device_count() if torch.accelerator.is_available() else 1
+    return replace(launch, processes=min(seen, launch.processes_here))
+
+
 def run(launch: Launch, settings: TrainSettings, events: EventLog, asked: threading.Event) -> int:
     """Trains in `launch`'s processes on this machine; returns when all of them have ended.
 
@@ -78,7 +95,7 @@ def run(launch: Launch, settings: TrainSettings, events: EventLog, asked: thread
 
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # we say it ourselves
     _let_devices_wait(settings.ddp_timeout)
-    machines = Machines(launch, events) if launch.nodes > 1 else None
+    machines = Machines(launch, events, alike.facts(settings, launch)) if launch.nodes > 1 else None
     if machines and (interface := address.interface(launch)):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     try:
@@ -87,7 +104,8 @@ def run(launch: Launch, settings: TrainSettings, events: EventLog, asked: thread
         problem = error
     except DistError as error:
         detail = str(error).strip().splitlines()[0].rsplit("message: ", 1)[-1][:200]
-        problem = Problem("machines_apart", address=f"{launch.master_addr}:{launch.master_port}", detail=detail)
+        apart = Problem("machines_apart", address=launch.address, detail=detail)
+        problem = (machines and machines.told()) or apart
     except SignalException as error:
         problem = Problem("killed", signal=error.sigval.name)
     log.error("%s", problem)
@@ -147,11 +165,15 @@ def _report(events: EventLog, failed: "ChildFailedError", machines: "Machines | 
     if number == signal.SIGKILL and identity and identity.memory_was_short():
         _finish(events, machines, "out_of_host_memory", {})
         return
-    code, values = "process_died", {"rank": rank, "host": socket.gethostname(), "detail": detail}
+    by_itself = not number or number in CRASHES
+    code = "process_failed" if by_itself else "process_died"
+    values: dict[str, Any] = {"rank": rank, "host": socket.gethostname(), "detail": detail}
     if machines:
         machines.end(code, values)  # unless another machine was first
         values = machines.ended()
         code = values.pop("code")
+        if not machines.leads and code in SENTENCES:  # it stands in the first one's log only
+            log.error("%s", Problem(code, **values))
     _finish(events, machines, code, values)
 
 

@@ -15,6 +15,7 @@ from app.doctor_finding import BROKEN, OK, WARNING, Checked, Finding
 from app.text import Text
 from tests.conftest import ROOT
 from trainer import cann as cann_versions
+from trainer import smi
 from trainer.problems import LANGUAGES
 
 NPU_TABLE = """\
@@ -31,6 +32,7 @@ NPU_TABLE = """\
 | 0                         | 0000:C2:00.0  | 0           0    / 0          59356/ 65536         |
 +===========================+===============+====================================================+
 """
+NEWEST = "torch==2.12.0 torch-npu==2.12.0"
 CSV = "0, GPU-aa, NVIDIA H200, 143771, 143000\\n1, GPU-bb, NVIDIA H200, 143771, 100000"
 
 
@@ -110,9 +112,11 @@ def test_a_tool_that_fails_hangs_or_says_nothing_is_told(tools: Path, monkeypatc
     fake(tools, "nvidia-smi", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
     [found] = doctor_devices.devices()
     assert (found.code, "version mismatch" in found.values["detail"]) == ("tool_fails", True)
-    fake(tools, "nvidia-smi", "exec sleep 60")
+    fake(tools, "nvidia-smi", "sleep 60 & exec sleep 60")
     monkeypatch.setattr(doctor_devices, "TOOL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(smi, "_hung", {})
     assert codes(doctor_devices.devices()) == [(BROKEN, "tool_hangs")]
+    smi._hung.clear()
     fake(tools, "nvidia-smi", "exit 0")
     assert codes(doctor_devices.devices()) == [(WARNING, "tool_empty")]
 
@@ -130,25 +134,41 @@ def test_a_torch_that_sees_no_accelerator_where_there_is_one_is_told(tools: Path
     assert codes(doctor_devices.torch_devices(60)) == [(OK, "torch_cpu")]
     npu_smi(tools)
     [found] = doctor_devices.torch_devices(60)
-    assert (found.state, found.code, found.values["wanted"]) == (BROKEN, "torch_blind", "torch-npu")
+    assert (found.state, found.code, found.values["devices"]) == (BROKEN, "torch_blind", "2 × 910B3")
+    finding = Finding.of(found)
+    assert "torch==2.12.0 torch-npu==2.12.0" in finding.remedy["en"]
+    assert "没有安装 torch-npu" in finding.remedy["zh"]
+    hidden = doctor_devices.torch_devices(60, {"ASCEND_RT_VISIBLE_DEVICES": ""})
+    assert codes(hidden) == [(OK, "torch_cpu")], "as it was asked for"
 
 
 @pytest.mark.parametrize(
     ("npu", "torch", "cann", "code", "remedy"),
     [
         ("2.12.0", "2.12.0+cpu", "9.1.0", "ascend_well", ""),
-        ("2.10.0.post4", "2.10.0", "9.1.0", "ascend_well", ""),
-        ("2.8.0", "2.8.0", "8.3.RC1", "ascend_well", ""),
-        ("2.12.0", "2.12.0", None, "cann_missing", "CANN 9.1.0"),
-        ("2.12.0", "2.13.0", "9.1.0", "npu_other_torch", "torch==2.12.0 torch-npu==2.12.0"),
-        ("2.12.0", "2.13.0", None, "npu_other_torch", "torch==2.12.0"),
-        ("2.12.0", "2.12.0", "8.5.0", "cann_old", "CANN 9.1.0"),
+        ("2.12.0.post2", "2.12.0", "9.1.0", "ascend_well", ""),
+        ("2.12.0.post2", "2.12.0", "9.1.1", "ascend_well", ""),
+        ("2.11.0.post2+gitabc", "2.11.0", "9.1.3", "ascend_well", ""),
+        ("2.9.0.post2", "2.9.0", "9.0.0", "torch_refused", f"{NEWEST}|CANN 9.1.0"),
+        ("2.6.0.post3", "2.6.0", "8.3.RC1", "torch_refused", f"{NEWEST}|CANN 9.1.0"),
+        ("2.8.0", "2.8.0", "8.3.RC1", "torch_refused", f"{NEWEST}|CANN 9.1.0"),
+        ("2.12.0", "2.12.0", None, "cann_missing", f"CANN 9.1.0|{NEWEST}"),
+        ("2.12.0.post2", "2.12.0", None, "cann_missing", "CANN 9.1|torch==2.12.0 torch-npu==2.12.0.post2"),
+        ("2.11.0", "2.13.0", "9.1.0", "npu_other_torch", "torch==2.11.0 torch-npu==2.11.0|CANN 9.1.0"),
+        ("2.12.0", "2.13.0", None, "npu_other_torch", f"{NEWEST}|CANN 9.1.0"),
+        # A torch that Tunedesk does not run with is not advised.
+        ("2.8.0", "2.13.0", "8.3.RC1", "npu_other_torch", f"{NEWEST}|CANN 9.1.0"),
+        ("2.12.0", "2.12.0", "8.5.0", "cann_old", f"CANN 9.1.0|{NEWEST}"),
         ("2.12.0", "2.12.0", "7.0.0", "cann_old", "CANN 9.1.0"),
-        ("2.10.0.post4", "2.10.0", "9.0.0", "cann_old", "torch-npu==2.10.0"),
-        ("2.9.0", "2.9.0", "9.1.0", "cann_new", "torch-npu==2.12.0"),
-        ("2.13.0", "2.13.0", "9.1.0", "npu_unknown", "torch-npu 2.12.0"),
-        (None, "2.9.0", "8.5.0", "npu_missing", "torch-npu==2.9.0"),
-        (None, "2.12.0", None, "npu_missing", "torch-npu==2.12.0"),
+        ("2.11.0.post2", "2.11.0", "9.0.0", "cann_old", "CANN 9.1|torch==2.11.0 torch-npu==2.11.0.post2"),
+        ("2.12.0", "2.12.0", "9.1.1", "cann_new", "torch==2.12.0 torch-npu==2.12.0.post2|CANN 9.1"),
+        ("2.12.0", "2.12.0", "9.2.0", "cann_new", f"{NEWEST}|CANN 9.1.0"),
+        ("2.11.0", "2.11.0", "9.1.2", "cann_new", "torch==2.12.0 torch-npu==2.12.0.post2|CANN 9.1"),
+        ("2.13.0", "2.13.0", "9.1.0", "npu_unknown", f"{NEWEST}|CANN 9.1.0"),
+        ("2.12.0.post3", "2.12.0", "9.1.1", "npu_unknown", "torch-npu==2.12.0.post2|CANN 9.1"),
+        ("2.7.1rc1", "2.7.1", "8.2.RC1", "torch_refused", NEWEST),
+        (None, "2.9.0", "8.5.0", "npu_missing", f"{NEWEST}|CANN 9.1.0"),
+        (None, "2.12.0", None, "npu_missing", NEWEST),
     ],
 )
 def test_cann_torch_npu_and_torch_are_judged_together(
@@ -158,17 +178,55 @@ def test_cann_torch_npu_and_torch_are_judged_together(
     assert checked.code == code
     finding = Finding.of(checked)
     for language in LANGUAGES:
-        assert remedy in finding.remedy.get(language, "")
+        for part in remedy.split("|"):
+            assert part in finding.remedy.get(language, "")
 
 
-def test_canns_version_is_read_from_the_toolkit_whose_environment_is_set(tmp_path: Path) -> None:
-    inner = tmp_path / "aarch64-linux"
-    inner.mkdir()
-    (inner / "ascend_toolkit_install.info").write_text("package_name=Ascend-cann-toolkit\nversion=8.3.RC1\n")
-    assert cann_versions.installed_cann({"ASCEND_TOOLKIT_HOME": str(tmp_path)}) == "8.3.RC1"
-    (tmp_path / "version.cfg").write_text("# version: 1.0\nruntime_running_version=[9.1.0:9.1.0]\n"
-                                          "toolkit_running_version=[9.1.0:9.1.0]\n")  # fmt: skip
-    assert cann_versions.installed_cann({"ASCEND_TOOLKIT_HOME": str(tmp_path)}) == "9.1.0"
+@pytest.mark.parametrize(
+    ("file", "text", "version"),
+    [
+        ("aarch64-linux/ascend_toolkit_install.info",
+         "package_name=Ascend-cann-toolkit\nversion=8.3.RC1\ninnerversion=V100R001C23B090\narch=aarch64\n", "8.3.RC1"),
+        ("x86_64-linux/ascend_toolkit_install.info", "version=9.1.0-beta.1\r\n", "9.1.0-beta.1"),
+        ("share/info/ascend_toolkit_install.info", "version=9.1.0\n", "9.1.0"),
+        ("version.cfg", "# version: 1.0\nruntime_running_version=[7.6.0.1.220:8.0.0]\n"
+                        "toolkit_running_version=[7.6.0.1.220:8.0.0]\ntoolkit_upgrade_version=[1.1.1:2.0.0]\n", "8.0.0"),
+        ("version.cfg", "toolkit_running_version=[7.2.T11.0.B218:8.0.RC2.alpha001]\n", "8.0.RC2.alpha001"),
+        ("version.cfg", "toolkit_running_version=[1.83.T8.0.B128:CANN-1.83]\n", "1.83"),
+        ("version.cfg", "toolkit_running_version=[8.3.RC2]\n", "8.3.RC2"),
+        ("toolkit/version.info", "Version=8.2.0.0.201\nversion_dir=8.2.RC1\ntimestamp=20250724_194044950\n", "8.2.RC1"),
+        ("compiler/version.info", "Version=9.2.0-beta.2\n", "9.2.0-beta.2"),
+        ("version.info", "Version=7.6.0.1.220\n", None),  # a component's own
+        ("version.info", "", None),
+    ],
+)  # fmt: skip
+def test_canns_version_is_read_from_what_its_releases_leave(
+    tmp_path: Path, file: str, text: str, version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cann_versions, "HOMES", ())
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert cann_versions.installed_cann({"ASCEND_TOOLKIT_HOME": str(tmp_path)}) == version
+
+
+def test_a_cann_whose_environment_is_not_set_is_told_with_its_script(
+    tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("8.5.0", "9.1.0"):
+        (tmp_path / version / "aarch64-linux").mkdir(parents=True)
+        (tmp_path / version / "aarch64-linux" / "ascend_toolkit_install.info").write_text(f"version={version}\n")
+    latest, script = tmp_path / "latest", tmp_path / "set_env.sh"
+    latest.symlink_to(tmp_path / "9.1.0")
+    script.touch()
+    monkeypatch.setattr(cann_versions, "HOMES", ("/nonexistent", str(latest)))
+    versions = {"torch-npu": "2.12.0", "torch": "2.12.0"}
+    monkeypatch.setattr(doctor_devices, "installed", versions.get)
+    found = doctor_devices.toolkit({})
+    assert codes(found) == [(OK, "ascend_well"), (BROKEN, "cann_unset")]
+    assert f"source {script}" in Finding.of(found[1]).remedy["zh"]
+    assert codes(doctor_devices.toolkit({"ASCEND_HOME_PATH": str(latest)})) == [(OK, "ascend_well")]
+    older = doctor_devices.toolkit({"ASCEND_TOOLKIT_HOME": str(tmp_path / "8.5.0")})
+    assert codes(older) == [(BROKEN, "cann_old")], "the one whose environment is set counts, not the newest"
 
 
 # ---- packages ----
@@ -189,6 +247,12 @@ def test_packages_are_held_against_requirements_and_what_was_tested(
     assert untested.code == "package_untested"
     assert "httpx" in untested.values["differing"]
     assert "torch" not in untested.values["differing"], "a build's name is no other version"
+    # Beside torch-npu, which has a torch of its own, no other one is advised.
+    versions.update({"torch": "2.12.0", "torch-npu": "2.12.0"})
+    (tmp_path / "constraints.txt").write_text("torch==2.13.0\n")
+    assert codes(doctor_packages.packages(tmp_path / "constraints.txt")) == [(OK, "packages_well")]
+    versions.update({"torch": "2.9.0", "torch-npu": "2.9.0"})
+    assert codes(doctor_packages.packages(tmp_path / "constraints.txt")) == [(OK, "packages_well")]
 
 
 def test_extras_are_told(monkeypatch: pytest.MonkeyPatch, tools: Path) -> None:
@@ -198,7 +262,7 @@ def test_extras_are_told(monkeypatch: pytest.MonkeyPatch, tools: Path) -> None:
     versions.update(bitsandbytes="0.50.2", deepspeed="0.19.8")
     assert codes(doctor_packages.extras()) == [(OK, "extra_well"), (OK, "extra_well")]
     npu_smi(tools)
-    assert codes(doctor_packages.extras())[0] == (WARNING, "bitsandbytes_npu")
+    assert codes(doctor_packages.extras())[0] == (WARNING, "bitsandbytes_idle")
 
 
 def test_a_missing_compiler_is_told_where_kernels_are_compiled(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:

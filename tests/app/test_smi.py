@@ -23,6 +23,7 @@ from app.chat_device import AUTO, ChatDevice
 from app.device_holders import Holder, holders, usable
 from app.device_panel import choices, table_html
 from app.devices import Watch
+from app.export_tab import ExportTab
 from app.look import Look
 from app.page import Page
 from app.processes import ProcessControls
@@ -31,6 +32,7 @@ from app.text import Text
 from tests.tiny import build_hollow_model
 from trainer import accelerators, run_folder, smi, smi_ascend, smi_nvidia
 from trainer.accelerators import Accelerator, Reading
+from trainer.export_settings import ExportSettings
 from trainer.launch import Launch
 from trainer.run_folder import Identity
 from trainer.smi import DeviceProcess, Trouble, lines_of
@@ -450,6 +452,11 @@ def test_auto_is_a_free_device_and_stays_where_the_model_is(
     assert choice.field.visible
     assert choice.place(AUTO) == Launch(devices=("3",), kind="npu"), "0 is a run's, 1 and 2 are others'"
     assert choice.place("5") == Launch(devices=("5",), kind="npu")
+    tab = ExportTab.__new__(ExportTab)
+    tab._page = page
+    settings = ExportSettings(model_name_or_path="m", adapter_name_or_path="a", export_dir="e", export_device="auto")
+    assert tab._place(settings) == Launch(devices=("3",), kind="npu"), "an export takes a free one as well"
+    assert tab._place(settings.model_copy(update={"export_device": "cpu"})) == Launch()
     assert [choice.trained_on_by(choice.place(index)) for index in "05"] == ["mine", ""]
     monkeypatch.setattr(page.chat, "status", Status("ready", pid=sleeper.pid, index="6"))
     assert choice.place(AUTO).devices == ("6",)

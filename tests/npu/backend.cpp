@@ -13,11 +13,13 @@
 #include <ATen/ops/set_native.h>
 #include <ATen/ops/unfold_native.h>
 #include <ATen/ops/view_native.h>
-#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Allocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <pthread.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <mutex>
 #include <sstream>
@@ -37,7 +39,8 @@ size_t number_from(const char* name, size_t otherwise) {
   return text ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-// As the driver has it: a list that does not ascend, or names what is not there, leaves no device at all.
+// As torch-npu and the driver have it: a list that does not ascend leaves no device at all, and one that names what is
+// not there those before.
 DeviceIndex count_devices() {
   int there = std::min<int>(number_from("FAKE_NPU_COUNT", 2), MOST_DEVICES);
   const char* visible = std::getenv("ASCEND_RT_VISIBLE_DEVICES");
@@ -45,8 +48,10 @@ DeviceIndex count_devices() {
   std::istringstream list(visible);
   int count = 0, before = -1;
   for (std::string word; std::getline(list, word, ',') && !word.empty(); count++) {
+    if (!std::all_of(word.begin(), word.end(), ::isdigit)) break;
     int index = std::atoi(word.c_str());
-    if (index <= before || index >= there) return 0;
+    if (index <= before) return 0;
+    if (index >= there) break;
     before = index;
   }
   return count;
@@ -62,36 +67,31 @@ DeviceIndex checked(DeviceIndex index) {
   return index;
 }
 
-struct Memory final : c10::DeviceAllocator {
+// No c10::DeviceAllocator, as the real one is none: torch.accelerator cannot ask it about memory, torch.npu can.
+struct Memory final : c10::Allocator {
   std::mutex lock;
   std::unordered_map<void*, std::pair<size_t, DeviceIndex>> blocks;
-  c10::CachingDeviceAllocator::DeviceStats stats[MOST_DEVICES];
+  int64_t held[MOST_DEVICES] = {}, most[MOST_DEVICES] = {};  // bytes
 
   static Memory& it() {
     static Memory* memory = new Memory;
     return *memory;
   }
 
-  template <class Change>
-  void count(DeviceIndex device, Change change) {
-    auto& of = stats[device];
-    for (auto* each : {&of.allocated_bytes, &of.reserved_bytes, &of.active_bytes, &of.requested_bytes}) change((*each)[0]);
-  }
-
   c10::DataPtr allocate(size_t size) override {
     TORCH_CHECK(!forked, "Cannot re-initialize NPU in forked subprocess. To use NPU with multiprocessing, use 'spawn'");
     std::lock_guard<std::mutex> guard(lock);
     Device device(NPU, checked(current));
-    size_t held = stats[current].allocated_bytes[0].current;
-    TORCH_CHECK_WITH(OutOfMemoryError, held + size <= CAPACITY, "NPU out of memory. Tried to allocate ", size,
-                     " bytes; ", held, " of ", CAPACITY, " are in use.");
+    int64_t& used_here = held[current];
+    TORCH_CHECK_WITH(OutOfMemoryError, used_here + size <= CAPACITY, "NPU out of memory. Tried to allocate ", size,
+                     " bytes; ", used_here, " of ", CAPACITY, " are in use.");
     used = true;
     if (!size) return {nullptr, nullptr, &release, device};
     void* data = std::aligned_alloc(64, (size + 63) / 64 * 64);
     TORCH_CHECK(data, "the host has no memory left");
     blocks[data] = {size, current};
-    count(current, [&](auto& stat) { stat.increase(size); });
-    stats[current].allocation[0].increase(1);
+    used_here += size;
+    most[current] = std::max(most[current], used_here);
     return {data, data, &release, device};
   }
 
@@ -101,27 +101,13 @@ struct Memory final : c10::DeviceAllocator {
     auto found = memory.blocks.find(data);
     if (found == memory.blocks.end()) return;
     auto [size, device] = found->second;
-    memory.count(device, [&, size = size](auto& stat) { stat.decrease(size); });
-    memory.stats[device].allocation[0].decrease(1);
+    memory.held[device] -= size;
     memory.blocks.erase(found);
     std::free(data);
   }
 
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t count) const override { default_copy_data(to, from, count); }
-  bool initialized() override { return used; }
-  void emptyCache(c10::MempoolId_t) override {}
-  void recordStream(const c10::DataPtr&, Stream) override {}
-  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(DeviceIndex device) override { return stats[checked(device)]; }
-  void resetAccumulatedStats(DeviceIndex device) override {
-    count(checked(device), [](auto& stat) { stat.reset_accumulated(); });
-  }
-  void resetPeakStats(DeviceIndex device) override {
-    count(checked(device), [](auto& stat) { stat.reset_peak(); });
-  }
-  std::pair<size_t, size_t> getMemoryInfo(DeviceIndex device) override {
-    return {CAPACITY - stats[checked(device)].allocated_bytes[0].current, CAPACITY};
-  }
 };
 
 // Work is done when it is asked for: a stream is a number, and every event has happened.
@@ -300,6 +286,15 @@ TORCH_LIBRARY(fake_npu, m) {
   m.def("seed(int device, int seed) -> ()",
         [](int64_t device, int64_t seed) { default_generator(device).set_current_seed(seed); });
   m.def("device_count() -> int", []() { return int64_t(DEVICES); });
+  m.def("memory(int device) -> int[]", [](int64_t device) {
+    auto& memory = Memory::it();
+    auto index = checked(device);
+    return std::vector<int64_t>{memory.held[index], memory.most[index], int64_t(CAPACITY)};
+  });
+  m.def("reset_peak(int device) -> ()", [](int64_t device) {
+    auto& memory = Memory::it();
+    memory.most[checked(device)] = memory.held[device];
+  });
   m.def("is_in_bad_fork() -> bool", []() { return forked; });
 }
 

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trainer import torch_import
+
 HERE = Path(__file__).parent
 SOURCE = HERE / "backend.cpp"
 TORCH = importlib.metadata.version("torch")
@@ -92,6 +94,7 @@ class Fake:
             "PYTHONPATH": path,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{kept['PATH']}",
             "FAKE_NPU_NOTES": str(self._notes),
+            torch_import.TRIED: json.dumps(""),  # no table has it, and it is known to be imported
             "OMP_NUM_THREADS": "1",
             **more,
         }

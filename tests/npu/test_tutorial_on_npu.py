@@ -22,7 +22,7 @@ from tests.trainer.forks import Forks, forks
 from tests.trainer.test_chat_process import Process, generate, load
 from tests.trainer.test_distributed import in_one_process
 from tests.trainer.test_train import command, data, finished, steps
-from trainer import run_folder
+from trainer import run_folder, torch_import
 from trainer.events import read_events
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the first one waits for the compiler
@@ -237,7 +237,47 @@ def test_an_export_on_the_npu_is_the_model_that_was_trained(
             assert exported[name].float().allclose(weight.float(), atol=1e-2), name
 
 
-@pytest.mark.parametrize(("visible", "count"), [("1", 1), ("1,0", 0)])
+def test_a_release_that_no_table_has_is_tried_first_and_then_used(npu: Fake) -> None:
+    npu.take_notes()
+    program = """
+from trainer import torch_import
+print(torch_import.prepare())
+from trainer import device
+print(device.current().type)
+"""
+    environment = npu.environment()
+    del environment[torch_import.TRIED]
+    done = run([sys.executable, "-c", program], environment)
+    assert done.stdout.split() == ["None", "npu"], done.stderr
+    assert len(values_of(npu.take_notes(), "imported", "devices")) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("9.1.0", ["ascend_well"]), ("8.5.0", ["cann_old"]), ("9.2.0", ["cann_new"]), (None, ["cann_missing"])],
+)
+def test_doctor_holds_the_npu_against_the_cann_that_is_there(
+    npu: Fake, tmp_path: Path, version: str | None, expected: list[str]
+) -> None:
+    """In a process that sees it installed as a release of the table."""
+    if version:
+        (tmp_path / "aarch64-linux").mkdir()
+        (tmp_path / "aarch64-linux" / "ascend_toolkit_install.info").write_text(f"version={version}\n")
+    program = """
+import json
+from importlib import metadata
+real = metadata.version
+metadata.version = lambda name: "2.12.0" if name in ("torch", "torch-npu") else real(name)
+from app import doctor_devices
+from trainer import cann
+cann.HOMES = ()
+print(json.dumps([one.code for one in (*doctor_devices.toolkit(), *doctor_devices.torch_devices(60))]))
+"""
+    done = run([sys.executable, "-c", program], npu.environment(ASCEND_TOOLKIT_HOME=str(tmp_path)))
+    assert json.loads(done.stdout) == [*expected, "torch_well"], done.stderr
+
+
+@pytest.mark.parametrize(("visible", "count"), [("1", 1), ("1,0", 0), ("0,7", 1)])
 def test_the_visibility_variable_is_read_as_the_driver_reads_it(npu: Fake, visible: str, count: int) -> None:
     program = "import torch; print(torch.npu.device_count(), torch.accelerator.is_available())"
     done = run([sys.executable, "-c", program], npu.environment(ASCEND_RT_VISIBLE_DEVICES=visible))

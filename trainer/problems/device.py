@@ -12,10 +12,10 @@ DEVICE_SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "npu_other_torch": (
         "This runs on the processor: torch-npu {npu} was built for torch {wanted_torch}, and torch {torch} is installed. "
-        "Install torch=={wanted_torch}, with {wanted_cann} (CANN here: {cann}). "
+        "Install {install}, with {wanted_cann} (CANN here: {cann}). "
         "`tunedesk doctor` checks what is installed.",
         "正在用处理器运行：torch-npu {npu} 是为 torch {wanted_torch} 构建的，而这里安装的是 torch {torch}。"
-        "请安装 torch=={wanted_torch}，并使用 {wanted_cann}（本机的 CANN：{cann}）。"
+        "请安装 {install}，并使用 {wanted_cann}（本机的 CANN：{cann}）。"
         "运行 tunedesk doctor 可检查已安装的版本。",
     ),
     "accelerators_need_package": (

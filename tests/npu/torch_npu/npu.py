@@ -9,11 +9,7 @@ from torch_npu import notes
 
 Stream, Event = torch.Stream, torch.Event
 current_stream, set_stream = torch.accelerator.current_stream, torch.accelerator.set_stream
-synchronize, empty_cache = torch.accelerator.synchronize, torch.accelerator.empty_cache
-mem_get_info = torch.accelerator.get_memory_info
-memory_allocated, max_memory_allocated = torch.accelerator.memory_allocated, torch.accelerator.max_memory_allocated
-memory_reserved, max_memory_reserved = torch.accelerator.memory_reserved, torch.accelerator.max_memory_reserved
-memory_stats, reset_peak_memory_stats = torch.accelerator.memory_stats, torch.accelerator.reset_peak_memory_stats
+synchronize = torch.accelerator.synchronize
 
 
 class device(torch.accelerator.device_index):
@@ -83,6 +79,38 @@ _lazy_init = init
 
 def _is_in_bad_fork() -> bool:
     return torch.ops.fake_npu.is_in_bad_fork()
+
+
+# ---- memory, of which torch.accelerator knows nothing ----
+
+
+def mem_get_info(index: Any = "npu") -> tuple[int, int]:
+    held, _, capacity = _memory(index)
+    return capacity - held, capacity
+
+
+def memory_allocated(index: Any = "npu") -> int:
+    return _memory(index)[0]
+
+
+def max_memory_allocated(index: Any = "npu") -> int:
+    return _memory(index)[1]
+
+
+# Nothing is kept for later.
+memory_reserved, max_memory_reserved = memory_allocated, max_memory_allocated
+
+
+def reset_peak_memory_stats(index: Any = "npu") -> None:
+    torch.ops.fake_npu.reset_peak(_number(index))
+
+
+def empty_cache() -> None:
+    notes.add("empty_cache")
+
+
+def _memory(index: Any) -> list[int]:
+    return torch.ops.fake_npu.memory(_number(index))
 
 
 # ---- random numbers ----
