@@ -7,7 +7,9 @@ started again. Outside containers nothing of this applies. Light: no gradio.
 
 import math
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,16 +22,20 @@ from types import FrameType
 from app import runs
 from app.__main__ import terminal_language
 from app.arguments import page_parser
+from app.next_steps import EVERYWHERE
 from app.text import Text
 from trainer import run_folder
 
 GRACE, DEFAULT_GRACE_S = "TUNEDESK_GRACE_S", 600.0
-# What assets/container/health.sh reads.
+# What assets/container/health.sh reads: the address and the port that the page answers at.
 PORT_FILE = "tunedesk-port"
 EVERY_ADDRESS = ["--host", "0.0.0.0"]
+TOKEN = "TUNEDESK_TOKEN"
 # The page keeps nothing, so it need not say good-bye to each browser.
 PAGE_END_S = 1.0
 LOOK_S, IDLE_LOOK_S, AGAIN_S = 0.1, 0.5, 2.0
+# A trainer that has not taken its run's lock by then never will, or the disk knows no locks.
+LISTENS_S = 20.0
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +47,14 @@ def main(argv: list[str]) -> int:
     if grace_s is None:
         print(text("container.grace", name=GRACE, value=os.environ[GRACE]), file=sys.stderr)
         return 2
-    (Path(tempfile.gettempdir()) / PORT_FILE).write_text(f"{arguments.port}\n")
+    if not arguments.port:
+        arguments.port = _free_port(arguments.host)
+        flags += ["--port", str(arguments.port)]
+    host = "127.0.0.1" if arguments.host in EVERYWHERE else arguments.host
+    (Path(tempfile.gettempdir()) / PORT_FILE).write_text(f"{host} {arguments.port}\n")
+    # Of a page that is started again the address in the log still leads in.
+    if not (arguments.no_token or arguments.token):
+        os.environ[TOKEN] = secrets.token_urlsafe(24)
     asked = threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
@@ -50,6 +63,11 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, ask)
     return _serve(flags, Path(arguments.runs_dir).expanduser().absolute(), asked, grace_s, text)
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
+        return int(found.getsockname()[1])
 
 
 def seconds(environment: Mapping[str, str], name: str, default: float) -> float | None:
@@ -96,12 +114,14 @@ def living(runs_dir: Path) -> dict[Path, run_folder.Identity]:
 
 def stop(runs_dir: Path, grace_s: float, text: Text) -> int:
     """Asks every run to finish its step and save; 0 when all have ended, 1 when some had not after `grace_s`."""
-    until = time.monotonic() + grace_s
-    told: set[int] = set()
+    began = time.monotonic()
+    until, told = began + grace_s, set[int]()
     while left := living(runs_dir):
         for folder, identity in left.items():
             # A second request would end it at once, and somebody may have stopped it on the page just now.
-            if identity.pid not in told and runs.read(folder).stage.get("stage") != "stopping":
+            if identity.pid in told or not _listens(folder, began):
+                continue
+            if runs.read(folder).stage.get("stage") != "stopping":
                 print(text("container.stopping", run=folder.name), flush=True)
                 _ask(identity.pid)
                 told.add(identity.pid)
@@ -110,6 +130,12 @@ def stop(runs_dir: Path, grace_s: float, text: Text) -> int:
             return 1
         time.sleep(LOOK_S)
     return 0
+
+
+def _listens(folder: Path, began: float) -> bool:
+    """Whether a trainer answers signals already: one that was started just now would end without a word on the run,
+    which other machines would take for alive. `began`: when it was first asked, by the monotonic clock."""
+    return run_folder.is_locked(folder) or time.monotonic() - began > LISTENS_S
 
 
 def _ask(pid: int) -> None:

@@ -34,7 +34,7 @@ def check(launch: Launch) -> None:
             with socket.create_connection((host, port), timeout=ANSWER_S):
                 server.accept()[0].close()
         except OSError as error:
-            raise Problem("address_elsewhere", address=quoted(f"{host}:{port}"), detail=_words(error)) from None
+            raise Problem("address_elsewhere", address=quoted(launch.address), detail=_words(error)) from None
 
 
 def interface(launch: Launch) -> str | None:

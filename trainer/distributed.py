@@ -36,6 +36,7 @@ from trainer.events import EventLog
 from trainer.memory import is_sharded
 from trainer.model_folder import resolve
 from trainer.model_size import tensors, weight_bytes
+from trainer.packed import PackedSamples
 from trainer.peers import Peers
 from trainer.prepare import resume_checkpoint
 from trainer.problems import Problem
@@ -107,7 +108,7 @@ class Ranks:
     def starting_point(self, settings: TrainSettings, events: EventLog) -> Path | None:
         """The checkpoint to go on from; where the processes have been started again, the first one's word on it."""
         if self._peers is None or not self._peers.attempt:
-            self.start = Start(resume_checkpoint(settings))
+            self.start = Start(self._found(settings))
             return self.start.checkpoint
         [self.start, *_] = self.gathered(again.starting_point(settings) if self.leads else Start())
         found = self.start.checkpoint
@@ -115,6 +116,16 @@ class Ranks:
             self.start = replace(self.start, checkpoint=resume_checkpoint(settings))
         events.append("warning", code="started_again", step=self.start.step)
         return self.start.checkpoint
+
+    def _found(self, settings: TrainSettings) -> Path | None:
+        """Raises Problem where there is none to go on from; of several processes only the first does: `agree` tells
+        the others' want of it, which a disk of their own may have."""
+        try:
+            return resume_checkpoint(settings)
+        except Problem as problem:
+            if self.leads or problem.code != "nothing_to_resume":
+                raise
+            return None
 
     def when_short(self, less: Callable[[], dict[str, Any]] | None, events: EventLog) -> None:
         """`less` gives the warning that says how a run whose memory was short goes on, or raises the Problem that it
@@ -172,6 +183,20 @@ class Ranks:
         return found
 
     # ---- samples ----
+
+    def agree(self, samples: PackedSamples, resumed_step: int) -> None:
+        """Raises Problem, in every process, when one has other samples than the first, or goes on from another step:
+        they would wait for each other in vain, or train on what belongs to no dataset."""
+        if self.size == 1:
+            return
+        machine = int(os.environ.get("GROUP_RANK", "0")) + 1
+        mine = (len(samples), samples.digest(), resumed_step, machine)
+        (first, content, step, _), *others = self.gathered(mine)
+        for count, theirs, from_step, machine in others:
+            if (count, theirs) != (first, content):
+                raise Problem("machines_data_differ", machine=machine, count=count, first=first)
+            if from_step != step:
+                raise Problem("machines_checkpoint_differs", machine=machine, step=from_step, first=step)
 
     def part(self, samples: list[Sample]) -> list[Sample]:
         """This process's samples of a step: about as many tokens as every other's. May be none of a short step."""

@@ -92,6 +92,12 @@ class Launch:
         return ["env", *words] if words else []
 
     @property
+    def address(self) -> str:
+        """Where the machines meet, as people write it."""
+        host = f"[{self.master_addr}]" if ":" in self.master_addr else self.master_addr
+        return f"{host}:{self.master_port}"
+
+    @property
     def processes_here(self) -> int:
         return self.processes or accelerators.count() or 1
 

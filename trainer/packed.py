@@ -3,6 +3,7 @@
 numpy only: whoever counts tokens or keeps them between runs needs no torch.
 """
 
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,13 @@ class PackedSamples(Sequence[Sample]):
     def chosen(self, indices: NDArray[np.int64]) -> "PackedSamples":
         """Those of `indices`, in that order; nothing is copied."""
         return PackedSamples(self.parts, self.cutoff_len, self.places[indices])
+
+    def digest(self) -> str:
+        """Of all that makes these samples, so that other processes can tell whether theirs are the same."""
+        found = hashlib.blake2b(digest_size=16)
+        for array in (self.places, *(each for part in self.parts for each in (part.ids, part.trained, part.offsets))):
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:

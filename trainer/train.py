@@ -120,8 +120,10 @@ def train(
     resumed_from = ranks.starting_point(settings, events)
     if resumed_from:
         checkpoint.check_weights(resumed_from)
+    resumed_step = checkpoint.read_state(resumed_from).step if resumed_from else 0
+    ranks.agree(samples.train, resumed_step)
     if ranks.any(stop.is_set()):
-        return _stopped(events, checkpoint.read_state(resumed_from).step if resumed_from else 0)
+        return _stopped(events, resumed_step)
     events.stage("loading_model", device=device.name, compute_type=compute_type)
     sharded = ranks.share_weights(settings, DTYPES[compute_type], device)
     ahead = weights_ahead.result() if weights_ahead else None

@@ -17,6 +17,11 @@ ascend_environment() {
     done
     # shellcheck disable=SC1091
     [ -f "$home/ascend-toolkit/set_env.sh" ] && source "$home/ascend-toolkit/set_env.sh"
+    # As the base's own entrypoint does; the folder's name holds CANN's version.
+    for folder in "$home"/cann-*/share/info/ascendnpu-ir/bin; do
+        # shellcheck disable=SC1091
+        [ -f "$folder/set_env.sh" ] && source "$folder/set_env.sh"
+    done
     # shellcheck disable=SC1091
     [ -f "$home/nnal/atb/set_env.sh" ] && source "$home/nnal/atb/set_env.sh" --cxx_abi="${ATB_CXX_ABI:-1}"
     return 0
@@ -30,17 +35,56 @@ without_empty_entries() {
     printf '%s' "${path%:}"
 }
 
+# In the language that the container's locale asks for: English, then Chinese.
+say() {
+    case ${LC_ALL:-${LC_MESSAGES:-$LANG}} in
+        [zZ][hH]*) printf '%s\n' "$2" >&2 ;;
+        *) printf '%s\n' "$1" >&2 ;;
+    esac
+}
+
+# The bundled datasets, to begin with: what the page adds goes beside them. They come whole or not at all, so that a
+# full disk or a container that ends meanwhile leaves nothing that the next one would take for the user's.
+bundled_datasets() {
+    local target=$1 new=$1/.bundled reason
+    [ -z "$(ls -A "$target" 2>/dev/null | grep -vxF .bundled)" ] || return 0
+    if reason=$({ mkdir -p "$target" && rm -rf "$new" && cp -r "$project/data" "$new"; } 2>&1) &&
+        reason=$({ mv "$new"/* "$target" && rm -rf "$new"; } 2>&1); then
+        return 0
+    fi
+    rm -rf "$new" 2>/dev/null
+    say "The bundled datasets could not be copied to $target (${reason##*: }): they are used where they are, in $project/data." \
+        "自带的数据集无法复制到 $target（${reason##*: }），将直接使用 $project/data 中的原件。"
+    export TUNEDESK_DATA_DIR=$project/data
+}
+
+# A folder that another user has made, as `docker run -v` does for root, or a volume without fsGroup.
+writable_or_said() {
+    local folder=$1 me owner as="" als=""
+    [ -e "$folder" ] || folder=$(dirname "$folder")
+    [ -w "$folder" ] && return
+    me=$(id -u):$(id -g) owner=$(stat -c %u:%g "$folder")
+    [[ $owner == 0:* ]] || as="start the container with --user $owner, or " als="请用 --user $owner 启动容器，或"
+    say "User $me cannot write to $folder, which belongs to $owner, so nothing can be trained: ${as}give the mounted folder to \
+$me on its machine (chown $me FOLDER; Kubernetes: fsGroup)." \
+        "用户 $me 无法写入 $folder（属于 $owner），因此无法训练：${als:-请}在宿主机上把挂载的目录交给 $me（chown $me 目录；\
+Kubernetes：fsGroup）。"
+}
+
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ascend_environment
 [ -n "$PYTHONPATH" ] && PYTHONPATH=$(without_empty_entries "$PYTHONPATH") && export PYTHONPATH
+if [ ! -w "${TMPDIR:-/tmp}" ]; then
+    say "${TMPDIR:-/tmp} cannot be written to. With a read-only root add --tmpfs /tmp (Kubernetes: an emptyDir there)." \
+        "无法写入 ${TMPDIR:-/tmp}。根文件系统为只读时，请加上 --tmpfs /tmp（Kubernetes：在该处挂载 emptyDir）。"
+    exit 1
+fi
 # `docker run --user` gives any number, whose home and name are nobody's.
 if [ ! -w "${HOME:-/nowhere}" ]; then
     HOME=$(mktemp -d /tmp/home-XXXXXX) && export HOME
 fi
-# The bundled datasets, to begin with: what the page adds goes beside them.
-if [ -n "$TUNEDESK_DATA_DIR" ] && [ -z "$(ls -A "$TUNEDESK_DATA_DIR" 2>/dev/null)" ]; then
-    mkdir -p "$TUNEDESK_DATA_DIR" && cp -r "$project"/data/. "$TUNEDESK_DATA_DIR"
-fi
+[ -n "$TUNEDESK_RUNS_DIR" ] && writable_or_said "$TUNEDESK_RUNS_DIR"
+[ -n "$TUNEDESK_DATA_DIR" ] && bundled_datasets "$TUNEDESK_DATA_DIR"
 if [ -z "$USER" ]; then
     USER=$(id -un 2>/dev/null) || USER=tunedesk
     export USER

@@ -21,6 +21,7 @@ SET_ENV = """
 export FAKE_CANN="sourced with $# arguments"
 export PYTHONPATH=/usr/local/Ascend/python:$PYTHONPATH
 """
+IR = 'export FAKE_IR="sourced with $# arguments"\n'
 NNAL = 'export FAKE_NNAL="$*"\n'
 NPU_SMI = '#!/bin/sh\necho "the fake npu-smi: $*"\n'
 
@@ -40,7 +41,9 @@ def missing() -> str:
 
 def fake_cann(folder: Path) -> Path:
     """What is in /usr/local/Ascend."""
-    for path, text in (("ascend-toolkit/set_env.sh", SET_ENV), ("nnal/atb/set_env.sh", NNAL), ("npu-smi", NPU_SMI)):
+    files = {"ascend-toolkit/set_env.sh": SET_ENV, "nnal/atb/set_env.sh": NNAL, "npu-smi": NPU_SMI,
+             "cann-9.1.0/share/info/ascendnpu-ir/bin/set_env.sh": IR}  # fmt: skip
+    for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     (folder / "npu-smi").chmod(0o755)

@@ -162,6 +162,7 @@ def test_the_page_has_the_vendors_environment(first: Container) -> None:
         pair.split("=", 1) for pair in first.run("cat", f"/proc/{pid}/environ").stdout.split("\0") if pair
     )
     assert environment["FAKE_CANN"] == "sourced with 0 arguments"
+    assert environment["FAKE_IR"] == "sourced with 0 arguments"
     assert environment["FAKE_NNAL"] == "--cxx_abi=1"
     assert environment["PYTHONPATH"] == "/usr/local/Ascend/python", "an empty entry would be the working folder"
     assert set(environment["LD_LIBRARY_PATH"].split(":")) == {
@@ -187,6 +188,7 @@ def test_a_page_that_dies_is_started_again_while_a_run_trains(first: Container, 
     first.run("pkill", "-KILL", "-f", "app webui")
     first.wait_for(lambda: first.said().count("?token=") == 2, "the page's second address")
     assert "The page ended with code -9, but 1 of its runs still train" in first.said()
+    assert len(set(re.findall(r"token=\S+", first.said()))) == 1, "who had it open is still let in"
     assert first.run("pkill", "-KILL", "-f", "run_folder").returncode == 0, "the run is as it was"
     shutil.rmtree(volume / "runs" / "live")
 
@@ -249,6 +251,28 @@ def test_any_uid_writes_the_mounted_folders(containers: Any, place: Path) -> Non
     again = containers(volume, "true", name="any-uid-again", uid=54321)
     assert again.process.wait(30) == 0
     assert (volume / "data" / "dataset_info.json").read_text() == "{}", "what is there is kept"
+
+
+@pytest.mark.parametrize("flags", [("--host", "::1", "--root-path", "/tune"), ("--host", "127.0.0.2", "--port", "0")])
+def test_health_is_asked_where_the_page_is(containers: Any, place: Path, flags: tuple[str, ...]) -> None:
+    name = flags[1].replace(":", "")
+    one = containers(owned(place / f"volume-at-{name}", 1000), *flags, name=f"at-{name}")
+    one.wait_for(lambda: "token=" in one.said(), "the address")
+    one.wait_for(one.healthy, "healthy", 30)
+    one.run("pkill", "-STOP", "-f", "app webui")
+    assert not one.healthy()
+    one.kill()
+
+
+def test_a_volume_of_another_user_is_told_with_what_to_do(containers: Any, place: Path) -> None:
+    for uid, advice in ((54321, "--user 54321:54321, or give the mounted folder to 1000:1000"),
+                        (0, "trained: give the mounted folder to 1000:1000")):  # fmt: skip
+        volume = owned(place / f"volume-of-{uid}", uid)
+        volume.chmod(0o755)
+        one = containers(volume, "true", name=f"of-{uid}")
+        assert one.process.wait(30) == 0
+        assert advice in one.said()
+        assert "mkdir:" not in one.said()
 
 
 @pytest.mark.parametrize(

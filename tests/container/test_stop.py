@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from trainer import run_folder
 from trainer.events import EventLog
 
 EN = Text("en")
-# Answers SIGTERM with a file, and lives on.
+# Answers SIGTERM with a file, and lives on. Like a trainer it can answer once it holds its run's lock.
 STUBBORN = """
 import os, signal, sys, time
 from pathlib import Path
@@ -27,15 +28,32 @@ asked = []
 def ask(*_):
     asked.append(1)
     (folder / "asked").write_text(str(len(asked)))
-signal.signal(signal.SIGTERM, ask)
 run_folder.write_identity(folder, run_folder.Identity.of(os.getpid()))
+time.sleep(float(sys.argv[2]))
+signal.signal(signal.SIGTERM, ask)
+held = run_folder.lock(folder)
 time.sleep(60)
 """
+
+
+def stubborn(folder: Path, deaf_s: float = 0.0) -> "subprocess.Popen[bytes]":
+    """`deaf_s`: how long it takes until it answers."""
+    words = [sys.executable, "-c", STUBBORN, str(folder), str(deaf_s)]
+    return subprocess.Popen(words, cwd=container.__file__.rsplit("/", 2)[0])
+
+
+def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
 def test_every_run_is_asked_and_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with live_run(tmp_path / "a") as first, live_run(tmp_path / "b") as second:
+        held = [run_folder.lock(tmp_path / name) for name in "ab"]  # as their trainers would
+        assert all(held)
         reaped = [threading.Thread(target=process.wait) for process in (first, second)]
         for thread in reaped:
             thread.start()
@@ -59,18 +77,32 @@ def test_a_run_is_asked_once_and_not_if_it_is_stopping_already(
     log.stage("starting")
     if stopping:
         log.stage("stopping")
-    process = subprocess.Popen([sys.executable, "-c", STUBBORN, str(folder)], cwd=container.__file__.rsplit("/", 2)[0])
+    process = stubborn(folder)
     try:
-        deadline = time.monotonic() + 30
-        while not container.living(tmp_path):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        _until(lambda: container.living(tmp_path) and run_folder.is_locked(folder))
         assert container.stop(tmp_path, 0.5, EN) == 1
         assert process.poll() is None
         assert (folder / "asked").exists() is not stopping
         if not stopping:
             assert (folder / "asked").read_text() == "1"
         assert "Still saving" in capsys.readouterr().out
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_only_just_starting_is_asked_once_it_can_answer(tmp_path: Path) -> None:
+    """Python's own answer to SIGTERM is to end at once: the next container would wait for a run that says nothing."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    process = stubborn(folder, deaf_s=1.5)
+    try:
+        _until(lambda: container.living(tmp_path))
+        assert not run_folder.is_locked(folder)
+        assert container.stop(tmp_path, 4, EN) == 1
+        assert process.poll() is None
+        assert (folder / "asked").read_text() == "1"
     finally:
         process.kill()
         process.wait()

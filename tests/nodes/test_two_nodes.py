@@ -99,11 +99,11 @@ def by_one_process(wanted: TrainSettings, output: Path) -> dict[int, tuple[float
     return steps(output)
 
 
-def told(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Code and values of why a run failed, as the page reads them; it must be one that can be resumed."""
+def told(folder: Path, resumable: bool = True) -> tuple[str, dict[str, Any]]:
+    """Code and values of why a run failed, as the page reads them."""
     run = runs.read(folder)
     assert run.status == "failed"
-    assert run.resumable
+    assert run.resumable is resumable
     assert isinstance(run.problem, tuple)
     return run.problem
 
@@ -138,6 +138,24 @@ def test_a_cut_cable_ends_the_run_on_both_machines_and_what_follows_is_as_if_it_
     assert list(steps(folder)) == list(alone) == list(range(1, STEPS + 1))
     for step, (loss, grad_norm) in steps(folder).items():
         assert (loss, grad_norm) == pytest.approx(alone[step], rel=1e-5), step
+
+
+@pytest.mark.thorough
+def test_a_cable_that_is_cut_just_after_the_meeting_leaves_no_machine_waiting(
+    model: Path, data: Path, tmp_path: Path, machines: Machines
+) -> None:
+    """The second one waited on a connection that nobody hung up, without end."""
+    launchers = start(machines, settings(model, data, tmp_path / "run"), **QUICK)
+    deadline = time.monotonic() + STARTED_S
+    while "2 of 2" not in (tmp_path / "terminal0").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    machines.cut()
+    assert ended(launchers) == [1, 1]
+    code, values = told(tmp_path / "run", resumable=False)
+    assert (code, values["seconds"]) == ("machine_silent", SILENCE_S), "whichever of them could write it first"
+    assert "Machine 2 has given no sign of life" in (tmp_path / "terminal0").read_text()
+    assert "Machine 1 has given no sign of life" in (tmp_path / "terminal1").read_text()
 
 
 @pytest.fixture(scope="module")

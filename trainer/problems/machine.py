@@ -8,6 +8,40 @@ MACHINE_SENTENCES: dict[str, tuple[str, str]] = {
         "机器 {host} 上的第 {rank} 号进程被外部终止或因内存不足而结束（{detail}），其余进程随之结束。"
         "请从最近的检查点继续，或重新开始。",
     ),
+    "process_failed": (
+        "Process {rank} on machine {host} failed and could not say why in the run's events ({detail}), and the others "
+        "ended with it. The last lines of train.log, or of the terminal on {host}, have the reason.",
+        "机器 {host} 上的第 {rank} 号进程出错结束，没能在训练记录中写明原因（{detail}），其余进程随之结束。"
+        "原因见 train.log 或 {host} 的终端的最后几行。",
+    ),
+    "machines_differ": (
+        "{label} is {first} on machine 1 and {value} on machine {machine}: they would not train the same. Run the same "
+        "command with the same versions on all machines.",
+        "{label}：第 1 台机器上为 {first}，第 {machine} 台机器上为 {value}，训练的内容会不一致。"
+        "请在所有机器上使用相同的版本、运行同一条命令。",
+    ),
+    "machines_weights_differ": (
+        "{label}: {path} on machine {machine} does not hold the same weights as {first} on machine 1. Copy the folder, "
+        "or put it on a shared disk.",
+        "{label}：第 {machine} 台机器上的 {path} 与第 1 台机器上的 {first} 权重不同。请复制该目录，或放在共享盘上。",
+    ),
+    "machines_data_differ": (
+        "Machine {machine} has read other training samples ({count}) than machine 1 ({first}). Put the same dataset files "
+        "and the same model's tokenizer on all machines, or on a shared disk.",
+        "第 {machine} 台机器读到的训练样本（{count} 条）与第 1 台机器（{first} 条）不同。"
+        "请让所有机器使用相同的数据集文件和同一模型的分词器，或放在共享盘上。",
+    ),
+    "machines_checkpoint_differs": (
+        "Machine 1 resumes after step {first}, but the checkpoint that machine {machine} finds is of step {step} (0: there "
+        "is none). Copy machine 1's checkpoint to the same folder there, or put the output folder on a shared disk.",
+        "第 1 台机器从第 {first} 步之后继续，而第 {machine} 台机器找到的检查点是第 {step} 步的（0 表示没有）。"
+        "请把第 1 台机器的检查点复制到那里的同一目录，或把输出目录放在共享盘上。",
+    ),
+    "node_rank_taken": (
+        "NODE_RANK: {value} has been taken at {address} by a machine that is there now. Give each machine a number of its "
+        "own, 0 to {last}, and run its command once.",
+        "NODE_RANK：{value} 已由另一台在线的机器在 {address} 占用。请给每台机器各自的编号（0 到 {last}），命令只运行一次。",
+    ),
     "master_missing": (
         "{nodes} machines need one address to meet at. Set the address of the first machine (MASTER_ADDR).",
         "{nodes} 台机器需要一个共同的地址。请填写第一台机器的地址（MASTER_ADDR）。",
@@ -29,9 +63,10 @@ MACHINE_SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "address_elsewhere": (
         "MASTER_ADDR: {address} does not lead to this machine ({detail}), which is the first one (NODE_RANK 0). "
-        "Write an address of this machine, and let its firewall pass the port.",
+        "Write an address of this machine, and let its firewall pass the port; on any other machine run that "
+        "machine's own command (NODE_RANK 1 and up).",
         "MASTER_ADDR：{address} 不指向本机（{detail}），而本机是第一台机器（NODE_RANK 0）。"
-        "请填写本机的地址，并让防火墙放行该端口。",
+        "请填写本机的地址，并让防火墙放行该端口；其他机器请运行各自的命令（NODE_RANK 从 1 起）。",
     ),
     "port_taken": (
         "MASTER_PORT: {port} cannot be used on this machine ({detail}). Choose another port, on all machines.",
@@ -48,6 +83,12 @@ MACHINE_SENTENCES: dict[str, tuple[str, str]] = {
         "them, and check that they can reach this address.",
         "{seconds} 秒内只有 {here} 台机器到达 {address}，共需 {machines} 台。"
         "请在每台机器上运行命令，并确认它们能访问该地址。",
+    ),
+    "first_machine_other": (
+        "Another program answers at {address}, not the first machine's run. Check MASTER_ADDR and MASTER_PORT; where the "
+        "port is taken, choose another one on all machines.",
+        "在 {address} 应答的是别的程序，而不是第一台机器的训练。请检查 MASTER_ADDR 和 MASTER_PORT；"
+        "如果端口已被占用，请在所有机器上换一个端口。",
     ),
     "first_machine_lost": (
         "The first machine, {address}, has ended the run or cannot be reached any more. See there for the reason.",
