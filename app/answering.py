@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,8 @@ from app.remote_chat import RemoteChat
 from trainer.problems import Problem
 
 WAIT_S = 0.1
+# A question may overtake the Stop or Clear that was clicked before it; what was told to end needs some time for it.
+OVERTAKEN_S, ENDING_S = 0.3, 5.0
 
 Part = tuple[int, str | Done | Problem]
 Parts = Generator[Part, None, None]
@@ -41,6 +43,12 @@ class Answers:
     texts: dict[int, str] = field(default_factory=dict)
     numbers: dict[int, dict[str, Any]] = field(default_factory=dict)
     problems: dict[int, Problem] = field(default_factory=dict)
+    forgotten: set[int] = field(default_factory=set)
+
+    def forget(self, numbers: Iterable[int]) -> bool:
+        """Those conversations are empty from now on. True when one of the answers was to go into them."""
+        self.forgotten.update(numbers)
+        return any(column.number in self.forgotten for column in self.columns)
 
     def take(self, position: int, part: str | Done | Problem) -> None:
         """A part of the answer of the column at `position`."""
@@ -67,10 +75,13 @@ class Answers:
     @property
     def pending(self) -> list[list[Message]]:
         """As `now`, with the question also where no word of the answer has come yet."""
-        waiting = {column.number for column in self.columns} - self.texts.keys() - self.problems.keys()
+        asked = {column.number for column in self.columns} - self.forgotten
+        waiting = asked - self.texts.keys() - self.problems.keys()
         return [self.messages(n) if n in waiting else one for n, one in enumerate(self.now)]
 
     def _conversation(self, number: int) -> list[Message]:
+        if number in self.forgotten:
+            return []
         if number not in self.texts:
             return self.before[number]
         answer: Message = {"role": "assistant", "content": self.texts[number]}
@@ -126,12 +137,21 @@ def ask_server(server: RemoteChat, asked: Sequence[tuple[str, list[Message]]], v
 
 # ---- which tab ----
 
+Forget = Callable[[Iterable[int]], bool]
+
+
+def _kept_nowhere(_: Iterable[int]) -> bool:
+    """Of an answer that goes into no conversation."""
+    return False
+
 
 class Asking:
     """A tab's question while it is being answered. `stop` ends its own answer, never another tab's."""
 
-    def __init__(self, end: Callable[[], None]) -> None:
+    def __init__(self, end: Callable[[], None], forget: Forget = _kept_nowhere) -> None:
+        """`forget`: Answers.forget of its answers."""
         self._end, self._begun = end, False
+        self.forget = forget
         self.stopped = threading.Event()
 
     def stop(self) -> None:
@@ -164,24 +184,52 @@ class Tabs:
     """The questions of all tabs that are being answered, by the tab's session."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._asking: dict[str, Asking] = {}
 
     @contextmanager
-    def asking(self, tab: str, end: Callable[[], None]) -> Iterator[Asking]:
-        """Raises Problem chat_busy when this tab has a question open."""
-        with self._lock:
-            if tab in self._asking:
+    def asking(self, tab: str, end: Callable[[], None], forget: Forget = _kept_nowhere) -> Iterator[Asking]:
+        """Raises Problem chat_busy when this tab has a question open that was not told to end."""
+        with self._changed:
+            if not self._is_free(tab):
                 raise Problem("chat_busy")
-            self._asking[tab] = asking = Asking(end)
+            self._asking[tab] = asking = Asking(end, forget)
         try:
             yield asking
         finally:
-            with self._lock:
+            with self._changed:
                 del self._asking[tab]
+                self._changed.notify_all()
 
     def stop(self, tab: str) -> None:
-        with self._lock:
+        with self._changed:
             asking = self._asking.get(tab)
         if asking:
-            asking.stop()
+            self._stop(asking)
+
+    def clear(self, tab: str, numbers: Iterable[int]) -> None:
+        """An answer into one of those conversations of `tab` ends, and nothing brings them back."""
+        with self._changed:
+            asking = self._asking.get(tab)
+        if asking and asking.forget(numbers):
+            self._stop(asking)
+
+    def _stop(self, asking: Asking) -> None:
+        asking.stop()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _is_free(self, tab: str) -> bool:
+        """With the lock held, which it lets go while it waits."""
+
+        def told() -> bool:
+            return tab not in self._asking or self._asking[tab].stopped.is_set()
+
+        return self._changed.wait_for(told, OVERTAKEN_S) and self._changed.wait_for(
+            lambda: tab not in self._asking, ENDING_S
+        )
+
+    def has(self, tab: str) -> bool:
+        """Whether `tab` has a question open."""
+        with self._changed:
+            return tab in self._asking

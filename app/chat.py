@@ -24,7 +24,9 @@ from trainer.problems import Problem
 
 State = Literal["unloaded", "starting", "loading", "ready", "generating", "dead"]
 
-_STOPPING_S = 5.0
+STOPPING_S = 5.0
+# A process that was told to stop says at once how far it was, unless it computes what cannot be left, or hangs.
+_HEEDING_S = 0.12
 ANY_DEVICE = Launch()
 
 
@@ -47,7 +49,8 @@ class Status:
     `way`: how answers are computed, by captured graphs, a lean pass, or transformers' own loop. `index`: of the
     accelerator that the process was started on, "" where there was nothing to choose. `warnings`: of a model that is
     ready all the same.
-    After a failed change of adapter the state is ready, with the adapter before it, and `problem` set.
+    `stopping`: it was told to leave the answer that it writes. After a failed change of adapter the state is ready, with
+    the adapter before it, and `problem` set.
     """
 
     state: State = "unloaded"
@@ -63,6 +66,7 @@ class Status:
     problem: Problem | None = None
     index: str = ""
     warnings: tuple[Problem, ...] = ()
+    stopping: bool = False
 
 
 class ChatProcess:
@@ -87,7 +91,7 @@ class ChatProcess:
         with self._lock:
             if self._status.state in ("starting", "loading"):
                 return replace(self._status, seconds=time.monotonic() - self._load_began)
-            return self._status
+            return replace(self._status, stopping=self._reply is not None and bool(self._reply.told_to_stop))
 
     def load(
         self,
@@ -110,19 +114,20 @@ class ChatProcess:
     ) -> "Future[Status]":
         """Starts loading and returns at once; `status` follows it. `place`: the device that the process is to see.
 
-        With the same model, type and device at hand only the adapter changes. Raises Problem, leaving all as it
-        was, for a folder that cannot be right, chat_busy while a reply is written, chat_loading while loading.
+        With the same model, type and device at hand only the adapter changes, unless the process heeds no stop. Raises
+        Problem, leaving all as it was, for a folder that cannot be right, chat_busy while a reply is written,
+        chat_loading while loading.
         """
         model = check_model_folder(model).absolute()
         adapter = check_adapter_folder(adapter).absolute() if adapter else None
         with self._changing:
             with self._lock:
-                self._wait_for_abandoned_reply()
+                heeds = self._wait_for_abandoned_reply()
                 if self._status.state in ("starting", "loading"):
                     raise Problem("chat_loading")
-                if self._status.state == "generating":
+                if self._status.state == "generating" and heeds:
                     raise Problem("chat_busy")
-            if self._worker is not None and self._wanted != (model, dtype, place):
+            if self._worker is not None and (not heeds or self._wanted != (model, dtype, place)):
                 self.unload()
             with self._lock:
                 return self._send_load(model, adapter, template, dtype, place)
@@ -174,11 +179,23 @@ class ChatProcess:
                     self.stop()
 
     def stop(self) -> None:
-        """Ends the replies being written, if any: their generator gives Done("cancelled"), and their texts stay."""
+        """Ends the replies being written, if any: their generator gives Done("cancelled"), and their texts stay.
+
+        Also where the process goes on for a while: `status` says so, and who asks next waits for it.
+        """
         with self._lock:
-            if self._reply is not None and self._worker is not None:
-                self._reply.stopping = True
-                self._worker.send({"op": "stop"})
+            reply = self._reply
+            if reply is None or self._worker is None or reply.told_to_stop:
+                return
+            reply.told_to_stop = time.monotonic()
+            self._worker.send({"op": "stop"})
+        leaving = threading.Timer(_HEEDING_S, self._leave, [reply])
+        leaving.daemon = True
+        leaving.start()
+
+    def _leave(self, reply: "_Reply") -> None:
+        with self._lock:
+            reply.end(Done("cancelled"))
 
     def unload(self) -> None:
         """Ends the process, whatever it does, and returns when it is gone. A reply in the making ends as cancelled."""
@@ -225,7 +242,8 @@ class ChatProcess:
         self, messages: list[dict[str, Any]], columns: list[dict[str, Any]] | None, values: dict[str, Any]
     ) -> "_Reply":
         with self._lock:
-            self._wait_for_abandoned_reply()
+            if not self._wait_for_abandoned_reply():
+                raise Problem("chat_not_stopping", seconds=f"{STOPPING_S:g}")
             if self._status.state == "generating":
                 raise Problem("chat_busy")
             if self._status.state in ("starting", "loading"):
@@ -239,11 +257,13 @@ class ChatProcess:
             self._worker.send(request | ({} if columns is None else {"columns": columns}))
             return reply
 
-    def _wait_for_abandoned_reply(self) -> None:
-        """A reply told to stop is over in a moment: who asks next need not hear that it is busy."""
-        if self._reply is not None and self._reply.stopping:
-            reply = self._reply
-            self._lock.wait_for(lambda: self._reply is not reply, _STOPPING_S)
+    def _wait_for_abandoned_reply(self) -> bool:
+        """A reply told to stop is over in a moment: who asks next need not hear that it is busy. False when it is not."""
+        reply = self._reply
+        if reply is None or not reply.told_to_stop:
+            return True
+        left = reply.told_to_stop + STOPPING_S - time.monotonic()
+        return self._lock.wait_for(lambda: self._reply is not reply, max(left, 0.0))
 
     def _end_reply(self, last: "Done | Problem") -> None:
         """Of all its columns: `last` is for each that has not ended, a Problem for all of them."""
@@ -257,7 +277,8 @@ class ChatProcess:
         if reply is None:
             return
         reply.put(column, last)
-        if not reply.open:
+        reply.computed.discard(column)
+        if not reply.computed:
             self._status = replace(self._status, state="ready")
             self._end_reply(Done("cancelled"))
 
@@ -336,8 +357,8 @@ class ChatProcess:
 class _Reply:
     """The columns of a reply on their way from the worker's thread to the generator that a tab reads.
 
-    `columns`: how many, None for a reply that is compared with none. `open`: those that have not ended. `parts` ends
-    with None, or with a Problem of the whole.
+    `columns`: how many, None for a reply that is compared with none. `open`: those that have not ended here, `computed`:
+    in the process, which may take longer after a stop. `parts` ends with None, or with a Problem of the whole.
     """
 
     def __init__(self, number: int, columns: int | None) -> None:
@@ -345,7 +366,8 @@ class _Reply:
         self.parts: queue.SimpleQueue[tuple[int, str | Done | Problem] | Problem | None] = queue.SimpleQueue()
         self.compared = columns is not None
         self.open = set(range(1 if columns is None else columns))
-        self.stopping = False
+        self.computed = set(self.open)
+        self.told_to_stop = 0.0  # when
 
     def put(self, column: int, part: "str | Done | Problem") -> None:
         if column in self.open:

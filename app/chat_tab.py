@@ -8,7 +8,7 @@ import gradio as gr
 
 from app import chat_memory, conversation, fragments
 from app.chat_device import ChatDevice
-from app.chat_words import problem_html, status_html
+from app.chat_words import is_over, problem_html, status_html
 from app.conversation import COLUMNS, CONVERSATIONS, Message
 from app.devices import devices
 from app.models import as_chosen, knows_thinking
@@ -20,6 +20,12 @@ from trainer import sampling
 from trainer.launch import Launch
 from trainer.problems import Problem
 from trainer.settings import label
+
+# As models write formulas.
+LATEX: list[dict[str, str | bool]] = [
+    {"left": left, "right": right, "display": display}
+    for left, right, display in (("$$", "$$", True), ("\\[", "\\]", True), ("\\(", "\\)", False))
+]
 
 
 class ChatTab:
@@ -81,6 +87,7 @@ class ChatTab:
             height=height,
             buttons=["copy"],
             allow_tags=False,
+            latex_delimiters=LATEX,
             feedback_options=None,
             elem_id=elem_id,
             elem_classes="td-chatbot",
@@ -134,17 +141,13 @@ class ChatTab:
         where = [fields["model_name_or_path"], fields["adapter_name_or_path"], fields["template"], self.dtype,
                  self.device.field]  # fmt: skip
         loading = [self.messages, self.status, self.memory_offer, self.memory_words]
-        self.load_button.click(self._on_load, where, loading, **QUIET)
-        self.anyway_button.click(
-            lambda model, checkpoint, template, dtype, device: self._on_load(
-                model, checkpoint, template, dtype, device, sure=True
-            ),
-            where,
-            loading,
-            **QUIET,
-        )
+        # What the Load button does.
+        self.loading: dict[str, Any] = {"fn": self._on_load, "inputs": where, "outputs": loading, **QUIET}
+        self.load_button.click(**self.loading)
+        self.anyway_button.click(self._on_load_anyway, where, loading, **QUIET)
         self.not_now_button.click(lambda: gr.update(visible=False), None, self.memory_offer, **QUIET)
         self.unload_button.click(self._on_unload, None, loading, **QUIET)
+        self.status.change(self._on_status, self.messages, self.messages, **QUIET)
         server.wire(self.messages, self.column_choices)
         local = [self.dtype, self.load_button, self.unload_button, self.status]
         engine = [self.device.field, *local, *server.components, self.memory_offer, self.messages, *self.column_choices]
@@ -174,7 +177,11 @@ class ChatTab:
         streaming = {**QUIET, "queue": True, "concurrency_limit": 16, "trigger_mode": "multiple"}
         gr.on([self.input.submit, self.submit_button.click], self._on_submit, inputs, self._outputs, **streaming)
         self.stop_button.click(self._on_stop, None, None, **QUIET)
-        self.clear_button.click(self._on_clear, [self.conversation, self.compare], self._outputs, **QUIET)
+        # In the browser, at once: a question that is sent right after it is one of an empty conversation.
+        cleared = [self.conversation, *self.chatbots]
+        self.clear_button.click(None, [self.compare, *cleared], [*cleared, self.messages, *self.column_notes],
+                                js="(...seen) => tunedesk.cleared(...seen)", **QUIET)  # fmt: skip
+        self.clear_button.click(self._on_clear, self.compare, None, **QUIET)
         self.escape.change(self.restored, [self.conversation, self.escape], self.chatbots, **QUIET)
 
     @property
@@ -234,8 +241,20 @@ class ChatTab:
             values = [gr.skip(), gr.update(value=newest), gr.skip()]
         return [gr.update(visible=not compare), gr.update(visible=compare), *values]
 
+    def _on_load_anyway(
+        self, request: gr.Request, model: str, checkpoint: str, template: str, dtype: str, device: str
+    ) -> list[Any]:
+        return self._on_load(request, model, checkpoint, template, dtype, device, sure=True)
+
     def _on_load(
-        self, model: str, checkpoint: str, template: str, dtype: str, device: str, sure: bool = False
+        self,
+        request: gr.Request,
+        model: str,
+        checkpoint: str,
+        template: str,
+        dtype: str,
+        device: str,
+        sure: bool = False,
     ) -> list[Any]:
         hidden, chat = gr.update(visible=False), self._page.chat
         try:
@@ -246,6 +265,8 @@ class ChatTab:
                 return ["", self.status_html(), gr.update(visible=True), fragments.notice_html(warning)]
             chat.begin_load(folder, adapter, template, dtype, place)
         except Problem as problem:
+            if problem.code == "chat_busy" and not self._questions.has(request.session_hash or ""):
+                problem = Problem("chat_busy_elsewhere")
             # A second click while it loads needs no answer: the status line says that it loads.
             words = "" if problem.code == "chat_loading" else problem_html(problem, self._text)
             return [words, self.status_html(), hidden, ""]
@@ -274,17 +295,16 @@ class ChatTab:
         self._page.chat.unload()
         return ["", self.status_html(), gr.update(visible=False), ""]
 
+    def _on_status(self, words: str) -> Any:
+        """What stands above the conversation goes when the process does no longer what it speaks of."""
+        return "" if is_over(words or "", self._page.chat.status, self._text) else gr.skip()
+
     def _on_stop(self, request: gr.Request) -> None:
         self._questions.stop(request.session_hash or "")
 
-    def _on_clear(self, kept: Any, compare: bool, request: gr.Request) -> list[Any]:
-        """Empties what is seen: the conversation, or those of all columns."""
-        self._questions.stop(request.session_hash or "")
-        left = conversation.restored(kept)
-        for number in range(1, CONVERSATIONS) if compare else (0,):
-            left[number] = []
-        boxes = [gr.skip() if one else [] for one in left]
-        return [*boxes, conversation.as_kept(left), gr.skip(), "", *([""] * COLUMNS)]
+    def _on_clear(self, compare: bool, request: gr.Request) -> None:
+        """Of what the browser has emptied already."""
+        self._questions.clear(request.session_hash or "", range(1, CONVERSATIONS) if compare else (0,))
 
     # ---- asking ----
 

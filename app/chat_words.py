@@ -1,9 +1,23 @@
 """The chat process's state in words. Pure functions of its status."""
 
 from app import fragments
-from app.chat import Status
+from app.chat import STOPPING_S, Status
 from app.text import Text
 from trainer.problems import Problem
+
+# Problems that pass by themselves, and the states in which they have not.
+PASSING = (
+    (Problem("chat_loading"), ("starting", "loading")),
+    (Problem("chat_not_loaded"), ("unloaded", "dead")),
+    (Problem("chat_busy"), ("generating",)),
+    (Problem("chat_busy_elsewhere"), ("generating",)),
+    (Problem("chat_not_stopping", seconds=f"{STOPPING_S:g}"), ("generating",)),
+)
+
+
+def is_over(words: str, status: Status, text: Text) -> bool:
+    """Whether `words`, problem_html of a problem, are true no longer."""
+    return any(words == problem_html(problem, text) and status.state not in states for problem, states in PASSING)
 
 
 def problem_html(problem: Problem, text: Text) -> str:
@@ -14,7 +28,7 @@ def status_html(status: Status, text: Text) -> str:
     """One line, the same in every tab: what is loaded, where, and how answers are computed; and what was warned of."""
     if status.problem is not None and status.state in ("unloaded", "dead", "ready"):
         return problem_html(status.problem, text)
-    state = "unloaded" if status.state == "dead" else status.state
+    state = "unloaded" if status.state == "dead" else "stopping" if status.stopping else status.state
     words = text(f"chat.status.{state}", seconds=f"{status.seconds:.0f}")
     if status.state not in ("ready", "generating"):
         return fragments.status_html(words, "", None, None if status.state != "unloaded" else "idle")

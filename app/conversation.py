@@ -25,6 +25,7 @@ ROLES = ("user", "observation", "assistant")
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
 _THOUGHT = re.compile(r"^\s*<think>(.*?)(?:</think>|\Z)", re.DOTALL)
 _FENCE = re.compile(r"`{3,}")
+_FENCE_LINE = re.compile(r"^([ \t]*(`{3,}|~{3,}))(.*)$", re.MULTILINE)
 
 
 def escape_html(text: str) -> str:
@@ -148,7 +149,10 @@ def _answer(message: Message, escape: bool, text: Text) -> list[dict[str, Any]]:
             about = {"title": text("chat.thought"), "status": "done" if done else "pending"}
             found.append({"role": "assistant", "content": folded, "metadata": about})
     rest, calls = tool_calls.parse(said)
-    parts = [_said(rest if calls else said, escape)]
+    spoken = _said(rest if calls else said, escape)
+    if not said.strip() and not found and message.get("numbers"):
+        spoken = f"*{text('chat.nothing')}*"
+    parts = [_with_fences_closed(spoken)]
     for call in calls:
         arguments = json.dumps(call.arguments, ensure_ascii=False, indent=2)
         parts.append(f"**{text('chat.call')}** `{call.name.replace('`', '')}`\n\n{_block(arguments)}")
@@ -160,6 +164,18 @@ def _answer(message: Message, escape: bool, text: Text) -> list[dict[str, Any]]:
 
 def _said(content: str, escape: bool) -> str:
     return escape_html(content) if escape else content
+
+
+def _with_fences_closed(content: str) -> str:
+    """An answer may end inside a block of code: what is put below it is none of that."""
+    opened = ""
+    for line in _FENCE_LINE.finditer(content):
+        start, mark, rest = line.groups()
+        if not opened:
+            opened = "" if mark[0] == "`" and "`" in rest else start
+        elif not rest.strip() and mark.startswith(opened.strip()):
+            opened = ""
+    return f"{content}\n{opened}" if opened else content
 
 
 def _block(content: str) -> str:

@@ -6,13 +6,18 @@ from typing import Any
 import gradio as gr
 
 from app import exports, fragments
+from app.chat_tab import ChatTab
 from app.chat_words import problem_html
+from app.device_holders import free_place
+from app.devices import seen
 from app.exports import Export
 from app.models import as_chosen
 from app.monitor import duration, number
 from app.page import Page
+from app.server_controls import LOCAL
 from app.top_bar import QUIET, TopBar
-from trainer.export_settings import choices, default_text, label, parse, shown
+from trainer.export_settings import ExportSettings, choices, default_text, label, parse, shown
+from trainer.launch import Launch
 from trainer.problems import Problem, Problems, sentence
 
 KEYS = ("export_dir", "export_size", "export_device", "infer_dtype")
@@ -24,9 +29,10 @@ MOST_NAME_BYTES = 200
 class ExportTab:
     """`followed`: what `view` fills in, every second."""
 
-    def __init__(self, page: Page, top_bar: TopBar, target: gr.Textbox) -> None:
-        """`target`: the folder of the export that this browser follows."""
+    def __init__(self, page: Page, top_bar: TopBar, target: gr.Textbox, tabs: gr.Tabs, chat: ChatTab) -> None:
+        """`target`: the folder of the export that this browser follows. `tabs`: the page's; `chat` loads what it made."""
         self._page, self._text, self._target, self._top_bar = page, page.text, target, top_bar
+        self._tabs, self._chat = tabs, chat
         text = page.text
         gr.HTML(f'<p class="td-estimate">{text("export.about")}</p>', elem_id="export_about", apply_default_css=False)
         with gr.Group(elem_classes="td-panel"), gr.Row():
@@ -41,9 +47,11 @@ class ExportTab:
         self.messages = gr.HTML(elem_id="export_messages", apply_default_css=False)
         self.status = gr.HTML(elem_id="export_status", apply_default_css=False)
         with gr.Row(elem_id="export_ended"):
+            self.chat_button = gr.Button(text("export.chat"), visible=False, variant="primary", size="sm", scale=0,
+                                         min_width=160, elem_id="export_chat")  # fmt: skip
             self.dismiss_button = gr.Button(text("export.dismiss"), visible=False, size="sm", scale=0, min_width=100,
                                             elem_id="export_dismiss")  # fmt: skip
-        self.followed = [self.status, self.dismiss_button]
+        self.followed = [self.status, self.chat_button, self.dismiss_button]
         self._wire()
 
     def _widget(self, key: str) -> Any:
@@ -63,6 +71,8 @@ class ExportTab:
         self.start_button.click(self._on_start, [self._target, *chosen, *self.fields.values()], shown, **QUIET)
         self.cancel_button.click(self._on_cancel, self._target, [self.messages, *self.followed], **QUIET)
         self.dismiss_button.click(self._on_dismiss, self._target, shown, **QUIET)
+        filled = [fields["model_name_or_path"], fields["adapter_name_or_path"], self._chat.server.engine, self._tabs]
+        self.chat_button.click(self._on_chat, self._target, filled, **QUIET).then(**self._chat.loading)
 
     def kept(self) -> dict[str, Any]:
         """The components whose values outlive a reload, by name."""
@@ -81,10 +91,10 @@ class ExportTab:
         return ""
 
     def view(self, target: Any) -> list[Any]:
-        """The status and whether it can be put away."""
+        """The status, and whether it can be talked to and put away."""
         found = exports.read(Path(path)) if (path := self._path(target)) else None
-        ended = found is not None and not found.alive
-        return [export_html(found, self._text), gr.update(visible=ended)]
+        done, ended = found is not None and found.status == "completed", found is not None and not found.alive
+        return [export_html(found, self._text), gr.update(visible=done), gr.update(visible=ended)]
 
     def _on_start(self, before: Any, model: str, checkpoint: str, template: str, *values: str) -> list[Any]:
         given = dict(zip(KEYS, values, strict=True))
@@ -99,13 +109,18 @@ class ExportTab:
                 {"model_name_or_path": folder, "adapter_name_or_path": adapter, "template": template, **given}
             )
             self._page.roots.check_export(settings)
-            target = str(exports.start(settings))
+            target = str(exports.start(settings, self._place(settings)))
         except Problem as problem:
             return [problem_html(problem, self._text), gr.skip(), *self.view(before)]
         except Problems as several:
             said = [problem.sentence(self._text.language) for problem in several.problems]
             return [fragments.problems_html(self._text("problems.title"), said), gr.skip(), *self.view(before)]
         return ["", target, *self.view(target)]
+
+    def _place(self, settings: ExportSettings) -> Launch:
+        """A device that nobody uses, for an export on an accelerator."""
+        found = [] if settings.export_device == "cpu" else seen()
+        return free_place(found, self._page.runs_dir, self._page.chat.status)
 
     def _path(self, target: Any) -> str:
         """The folder that the browser kept; "" for none, and for one that this page may not touch."""
@@ -116,6 +131,10 @@ class ExportTab:
     def _on_cancel(self, target: Any) -> list[Any]:
         asked = (path := self._path(target)) and exports.cancel(Path(path))
         return ["" if asked else fragments.notice_html(self._text("export.none")), *self.view(target)]
+
+    def _on_chat(self, target: Any) -> list[Any]:
+        """The form with the exported model, which needs no checkpoint."""
+        return [self._path(target), "", LOCAL, gr.update(selected="chat")]
 
     def _on_dismiss(self, target: Any) -> list[Any]:
         """Removes what a failed export left; a finished model stays, and is only no longer shown."""

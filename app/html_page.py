@@ -13,6 +13,8 @@ CONFIG = "window.gradio_config = {{ config | toorjson }};"
 ROOT = "new URL('.', window.location.href).toString().replace(/\\/$/, '')"
 WITHOUT_ROOT = "dict(config, root='') |"
 ICON_MANIFEST = '<link rel="manifest" href="/manifest.json" />'
+# Run before Gradio's own.
+SCRIPTS = ("streams.js", "statuses.js")
 SOCIAL = re.compile(r'\s*<meta\s+(?:property="og:|name="twitter:)[^>]*/>')
 
 
@@ -22,7 +24,7 @@ def mend() -> None:
     source, _, _ = templates.env.loader.get_source(templates.env, TEMPLATE)
     if "tunedesk" in source:
         return
-    script = (ASSETS / "streams.js").read_text(encoding="utf-8")
+    script = "".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
     replaced = {
         CONFIG: f"{CONFIG.replace('config |', WITHOUT_ROOT)} window.gradio_config.root = {ROOT}; {{% raw %}}/* tunedesk */\n{script}{{% endraw %}}",
         "const root = {{ config.get('root', '') | toorjson }};": "const root = window.gradio_config.root;",

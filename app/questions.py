@@ -3,7 +3,7 @@ often the browser hears of it. No layout and no Gradio here."""
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,14 @@ class Questions:
         """Ends the answers to the question of `tab`, if it has one open; their words stay."""
         self._tabs.stop(tab)
 
+    def clear(self, tab: str, numbers: Iterable[int]) -> None:
+        """An answer that is being written into one of those conversations of `tab` ends, and leaves no word."""
+        self._tabs.clear(tab, numbers)
+
+    def has(self, tab: str) -> bool:
+        """Whether `tab` has a question open."""
+        return self._tabs.has(tab)
+
     def ask(self, asked: Asked, tab: str) -> Iterator[Drawn]:
         """Streams the answers. What cannot be asked is said, and changes nothing else."""
         try:
@@ -89,7 +97,7 @@ class Questions:
             yield self._drawn(answers, asked, words="")
             return
         begin, end = self._asker(asked, answers)
-        with self._tabs.asking(tab, end) as asking:
+        with self._tabs.asking(tab, end, answers.forget) as asking:
             yield self._drawn(answers, asked, words="")
             try:
                 yield from self._stream(asked, answers, asking, begin)
@@ -110,12 +118,15 @@ class Questions:
             now = time.monotonic()
             if now - drawn > REDRAW_S * len(answers.columns) + REDRAW_S_PER_CHARACTER * answers.length:
                 keep = now - kept > KEEP_S
-                drawn, kept = now, now if keep else kept
+                kept = now if keep else kept
                 # The field is emptied once: what is typed meanwhile is the next question. A question without any answer
                 # stays there, to be asked again.
                 empty = bool(answers.texts) and not emptied
                 yield self._drawn(answers, asked, words=None if emptied else "", answered=empty, keep=keep)
                 emptied = emptied or empty
+                # From when it was taken on: on a busy machine that lasts, and what has come meanwhile is drawn at once,
+                # not part by part.
+                drawn = time.monotonic()
         if answers.texts and not emptied:
             yield self._drawn(answers, asked, answered=True)
 

@@ -73,7 +73,7 @@ def build(page: Page) -> gr.Blocks:
             with gr.Tab(page.text("tab.chat"), id="chat"):
                 chat = ChatTab(page, top_bar, kept)
             with gr.Tab(page.text("tab.export"), id="export"):
-                export = ExportTab(page, top_bar, exported)
+                export = ExportTab(page, top_bar, exported, tabs, chat)
             with gr.Tab(page.text("tab.runs"), id="runs"):
                 RunsTab(page, train, tabs)
         seen = gr.State([])

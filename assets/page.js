@@ -36,6 +36,20 @@ tunedesk.changed = (key, names, values) => {
   tunedesk.keep(key, JSON.stringify(Object.fromEntries(names.map((name, index) => [name, values[index]]))));
 };
 
+/** What Clear leaves: all but the one conversation, or, of those that are compared, the one. `kept`: app/conversation.py's
+ * as_kept. Gives `kept` and the chat boxes anew, then what stands above them, now empty. */
+tunedesk.cleared = (compare, kept, ...boxes) => {
+  const left = (all) => all.map((one, place) => (compare === place > 0 ? [] : one));
+  let conversations = null;
+  try {
+    conversations = JSON.parse(kept);
+  } catch {
+    // Nothing was kept yet.
+  }
+  if (conversations?.length !== boxes.length) conversations = boxes.map(() => []);
+  return [JSON.stringify(left(conversations)), ...left(boxes), ...boxes.map(() => "")];
+};
+
 // An answer is copied without the numbers that stand below it.
 const write = navigator.clipboard?.writeText.bind(navigator.clipboard);
 if (write) {

@@ -1,7 +1,7 @@
 """A chat process without a model: it speaks the protocol and answers with what it is told. Starts in no time.
 
 A message may order: "die N" ends it with exit code N, "signal N" by a signal, "slow TEXT" writes a character
-each 20 ms, "problem" fails, "shout TEXT" prints it as libraries do. Columns answer in turn, each character with the column's number after it; an adapter
+each 20 ms, "deaf TEXT" writes it and then hears nothing for 0.5 s, "problem" fails, "shout TEXT" prints it as libraries do. Columns answer in turn, each character with the column's number after it; an adapter
 named "broken" fails. A model folder named "fails" cannot be loaded, one named "hangs" takes forever;
 one named "warned" loads with a warning; an adapter named "mismatch" does not fit.
 """
@@ -60,6 +60,7 @@ def generate(replies: Replies, request: Request) -> None:
             shown = texts[number][place] + str(number) * bool(columns)
             replies.send("delta", id=request["id"], column=number, text=shown)
             running[number] += 1
+    time.sleep(0.5 * (order == "deaf"))
     finish = "cancelled" if request["cancel"].is_set() else "stop"
     for number, tokens in running.items():
         replies.send("done", id=request["id"], column=number, finish=finish, tokens=tokens)

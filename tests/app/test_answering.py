@@ -56,6 +56,52 @@ def test_an_answer_stopped_before_its_first_word_leaves_the_question_unasked() -
     assert answers.now == [[], [], [], []]
 
 
+def test_a_conversation_that_is_cleared_under_its_answer_stays_empty_and_the_others_stay() -> None:
+    before = [[{"role": "user", "content": "one"}], [{"role": "user", "content": "two"}], [], []]
+    answers = Answers(before, columns(1, 2), {"role": "user", "content": "next"})
+    answers.take(0, "wo")
+    assert not answers.forget([0]), "no answer was to go there"
+    assert answers.forget([1])
+    answers.take(0, "rd")
+    answers.take(0, Done("cancelled", 2))
+    assert answers.now == [[], [], [], []]
+    assert [len(one) for one in answers.pending] == [0, 0, 1, 0]
+
+
+def test_clearing_ends_the_answer_that_goes_there_and_no_other(chat: ChatProcess) -> None:
+    tabs, answers = Tabs(), Answers([[], [], [], []], columns(1), {"role": "user", "content": "?"})
+    with tabs.asking("tab", chat.stop, answers.forget) as asking:
+        parts = asking.parts(lambda: ask_process(chat, [("", question("slow " + "a" * 500))], False, {}))
+        next(parts)
+        tabs.clear("other", [1])
+        tabs.clear("tab", [0, 2])
+        assert not asking.stopped.is_set()
+        tabs.clear("tab", [1])
+        assert asking.stopped.is_set()
+        assert len(list(parts)) < 100
+    tabs.clear("tab", [1])
+
+
+def test_a_question_right_after_stop_waits_for_the_end_instead_of_being_refused() -> None:
+    tabs, begun = Tabs(), threading.Event()
+
+    def first() -> None:
+        with tabs.asking("tab", lambda: None) as asking:
+            begun.set()
+            asking.stopped.wait(5)
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait(5)
+    threading.Timer(0.1, tabs.stop, ["tab"]).start()  # which the question has overtaken
+    with tabs.asking("tab", lambda: None):
+        thread.join(1)
+        assert not thread.is_alive()
+        assert tabs.has("tab")
+    assert not tabs.has("tab")
+
+
 def test_a_second_tab_waits_and_is_answered_after_the_first(chat: ChatProcess) -> None:
     tabs = Tabs()
     waited: list[int] = []

@@ -19,6 +19,8 @@ from tests.bench import chat_cycles
 from tests.tiny import build_hollow_adapter, build_hollow_model, build_tiny_adapter, build_tiny_model
 from trainer.problems import LANGUAGES, Problem
 
+pytestmark = pytest.mark.slow
+
 ECHO = (sys.executable, str(Path(__file__).parent / "echo_chat.py"))
 
 
@@ -175,6 +177,43 @@ def test_stop_keeps_the_text_and_is_ready_within_200_ms(chat: ChatProcess, model
     assert answer(chat, "say again")[0] == "again"
 
 
+def test_stop_is_heeded_within_200_ms_also_where_the_process_does_not_hear_it(chat: ChatProcess, model: Path) -> None:
+    chat.load(model)
+    for begin in (
+        lambda: chat.generate(say("deaf ab")),
+        lambda: (part for _, part in chat.compare(say("deaf a"), [None, None])),
+    ):
+        reply = begin()
+        texts = [next(reply), next(reply)]
+        began = time.monotonic()
+        chat.stop()
+        ends = list(reply)
+        assert time.monotonic() - began < 0.2
+        assert texts in (["a", "b"], ["a0", "a1"])
+        assert {end.finish for end in ends if isinstance(end, Done)} == {"cancelled"}
+        assert len(ends) == (1 if texts == ["a", "b"] else 2)
+        assert (chat.status.state, chat.status.stopping) == ("generating", True)
+        assert answer(chat, "say next")[0] == "next", "who asks waits until it hears again"
+        assert not chat.status.stopping
+
+
+def test_a_process_that_goes_on_after_a_stop_is_said_and_loading_begins_anew(
+    chat: ChatProcess, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.chat.STOPPING_S", 0.2)
+    before = chat.load(model)
+    reply = chat.generate(say("deaf x"))
+    next(reply)
+    os.kill(before.pid or 0, signal.SIGSTOP)
+    reply.close()
+    assert "0.2 s" in str(caught("chat_not_stopping", answer, chat, "say y"))
+    began = time.monotonic()
+    caught("chat_not_stopping", answer, chat, "say y")
+    assert time.monotonic() - began < 0.1, "it was waited for once"
+    assert chat.load(model).pid != before.pid
+    assert answer(chat, "say y")[0] == "y"
+
+
 def test_a_generator_closed_early_ends_the_reply_and_the_next_one_need_not_wait(chat: ChatProcess, model: Path) -> None:
     chat.load(model)
     reply = chat.generate(say("slow " + "x" * 500))
@@ -302,7 +341,6 @@ def test_a_process_that_does_not_answer_is_gone_within_3_seconds_of_unloading(ch
     assert not psutil.pid_exists(pid)
 
 
-@pytest.mark.slow
 def test_20_cycles_of_loading_leave_no_thread_file_or_process_behind(chat: ChatProcess, model: Path) -> None:
     me = psutil.Process()
 
@@ -346,7 +384,6 @@ def test_many_tabs_at_once_get_whole_replies_or_a_refusal(chat: ChatProcess, mod
     assert "whole" in outcomes
 
 
-@pytest.mark.slow
 def test_the_real_process_loads_answers_stops_swaps_and_gives_its_memory_back(tmp_path: Path) -> None:
     folder = build_tiny_model(tmp_path / "model", layers=8, max_positions=4096)
     adapter = build_tiny_adapter(tmp_path / "adapter", folder)
@@ -379,7 +416,6 @@ def test_the_real_process_loads_answers_stops_swaps_and_gives_its_memory_back(tm
 
 
 @pytest.mark.thorough
-@pytest.mark.slow
 def test_cycles_of_the_real_process_give_back_memory_threads_and_files(tmp_path: Path) -> None:
     folder = build_tiny_model(tmp_path / "model")
     before, _, last = chat_cycles.run(folder, 2, tmp_path / "chat.log")

@@ -62,6 +62,32 @@ def test_an_answer_says_below_itself_who_gave_it_how_fast_and_why_it_ended() -> 
     assert "numbers" not in conversation.asked([message], "")[0], "the model is not told its speed"
 
 
+@pytest.mark.parametrize(("content", "shown"), [("", "*(nothing was said)*"), (" \n", "*(nothing was said)*")])
+def test_an_answer_without_a_word_says_so_once_it_has_ended(content: str, shown: str) -> None:
+    message = {"role": "assistant", "content": content}
+    assert "nothing" not in str(conversation.shown([message], True, EN))
+    [found] = conversation.shown([message | {"numbers": conversation.numbers(Done("stop", 1), "m")}], True, EN)
+    assert found["content"] == f'{shown}\n\n<small class="td-numbers">m</small>'
+
+
+@pytest.mark.parametrize(
+    ("said", "closed"),
+    [
+        ("```python\nx = 1", "```python\nx = 1\n```"),
+        ("~~~\n```\n", "~~~\n```\n\n~~~"),
+        ("````\n```", "````\n```\n````"),
+        ("1. so:\n   ```sh\n   ls", "1. so:\n   ```sh\n   ls\n   ```"),
+        ("```\nx\n```", "```\nx\n```"),
+        ("a ``` b", "a ``` b"),
+        ("```x``` inline", "```x``` inline"),
+    ],
+)
+def test_the_numbers_stand_below_a_block_of_code_that_was_cut_off_and_not_in_it(said: str, closed: str) -> None:
+    numbers = conversation.numbers(Done("length", 2), "m")
+    [found] = conversation.shown([{"role": "assistant", "content": said, "numbers": numbers}], True, EN)
+    assert found["content"].startswith(closed + "\n\n<small")
+
+
 def test_a_call_of_a_tool_is_shown_by_name_with_its_arguments_laid_out() -> None:
     text = 'Let me see.\n<tool_call>\n{"name": "weather", "arguments": {"city": "北京"}}\n</tool_call>'
     [found] = conversation.shown([{"role": "assistant", "content": text}], True, EN)

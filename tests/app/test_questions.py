@@ -1,10 +1,12 @@
 """A question and what the tab shows of its answers: what is typed leaves its field when it is answered, not before."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from app import conversation
 from app.arguments import page_parser
 from app.chat import ChatProcess
 from app.look import Look
@@ -14,6 +16,10 @@ from app.roots import Roots
 from app.server_controls import LOCAL, SERVER, UNUSED
 from app.text import Text
 from tests.app.odd_server import OddServer, odd_server
+
+pytestmark = pytest.mark.slow
+
+END = 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 
 
 @pytest.fixture
@@ -58,13 +64,22 @@ def test_what_cannot_be_asked_is_said_and_changes_nothing_else(questions: Questi
 
 
 def test_the_field_is_emptied_once_when_the_answer_begins(questions: Questions, odd: OddServer) -> None:
-    odd.streams(
-        'data: {"choices": [{"index": 0, "delta": {"content": "答"}, "finish_reason": "stop"}]}\n\n', "data: [DONE]\n\n"
-    )
+    odd.streams('data: {"choices": [{"index": 0, "delta": {"content": "答"}}]}\n\n', END)
     drawn = list(questions.ask(asked("问题", odd), "tab"))
     assert answered(drawn) == 1
     assert drawn[-1].words == ""
     assert "答" in (drawn[-1].kept or "")
+
+
+def test_a_browser_that_takes_slowly_does_not_fall_behind(questions: Questions, odd: OddServer) -> None:
+    odd.streams(*(f'data: {{"choices": [{{"index": 0, "delta": {{"content": "{n} "}}}}]}}\n\n' for n in range(40)), END)
+    odd.pause_s = 0.01
+    drawn = []
+    for one in questions.ask(asked("问题", odd), "tab"):
+        drawn.append(one)
+        time.sleep(0.12)
+    assert len(drawn) < 10, "what came while it was taken is drawn at once"
+    assert "38 39" in str(drawn[-1].boxes[0])
 
 
 def test_a_question_that_gets_no_answer_stays_in_its_field(questions: Questions, odd: OddServer) -> None:
@@ -83,3 +98,16 @@ def test_a_question_stopped_before_its_first_word_stays_in_its_field(questions: 
         questions.stop("tab")
     assert answered(drawn) == 0
     assert drawn[-1].boxes[0] == []
+
+
+def test_a_conversation_cleared_under_its_answer_comes_back_with_no_word(questions: Questions, odd: OddServer) -> None:
+    odd.streams('data: {"choices": [{"index": 0, "delta": {"content": "答"}}]}\n\n')
+    odd.holds = True
+    kept = conversation.as_kept([[{"role": "user", "content": "以前"}], [{"role": "user", "content": "列"}], [], []])
+    drawn = []
+    for one in questions.ask(asked("问题", odd, kept=kept), "tab"):
+        drawn.append(one)
+        if one.answered:
+            questions.clear("tab", [0])
+    assert drawn[-1].boxes[0] == []
+    assert conversation.restored(drawn[-1].kept) == [[], [{"role": "user", "content": "列"}], [], []]

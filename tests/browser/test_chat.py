@@ -83,6 +83,41 @@ def test_what_is_typed_while_a_reply_streams_is_kept_and_stop_keeps_the_reply(
     assert walker.errors == []
 
 
+def test_what_is_cleared_does_not_come_back(server: Server, walk: Callable[..., Walker]) -> None:
+    walker = walk(server.address, "zh").open()
+    walker.tab("对话")
+    loaded(walker)
+    walker.fill("max_new_tokens", "8000")
+    box, answers = walker.field("chat_input"), walker.page.locator("#chatbot .td-numbers")
+
+    box.fill("第一个问题")
+    box.press("Enter")
+    walker.wait(lambda: len(walker.text("chatbot")) > 100, "a reply", 60)
+    walker.click("清空历史")
+    walker.wait_text("chat_status", "模型已加载", 10)  # nobody reads that answer: it is not written on
+    walker.page.wait_for_timeout(500)
+    assert walker.page.locator("#chatbot .message").count() == 0
+
+    walker.fill("max_new_tokens", "10")
+    box.fill("第二个问题")
+    box.press("Enter")
+    walker.wait(lambda: answers.count() == 1, "an answer")
+    box.fill("第三个问题")
+    walker.page.evaluate(
+        "() => { chat('clear_history'); setTimeout(() => chat('chat_submit'), 20); "
+        "function chat(id) { document.querySelector(`#${id}`).click(); } }"
+    )
+    walker.wait_text("chatbot", "第三个问题")
+    walker.wait(lambda: answers.count() == 1, "its answer")
+    assert "第二个问题" not in walker.text("chatbot")
+    walker.click("清空历史")
+    walker.page.reload()
+    walker.tab("对话")
+    walker.wait_text("chat_status", "模型已加载")
+    assert walker.page.locator("#chatbot .message").count() == 0, "not after a reload either"
+    assert walker.errors == []
+
+
 def test_a_chat_process_killed_in_the_middle_of_a_reply_is_said_and_loads_again(
     server: Server, walk: Callable[..., Walker]
 ) -> None:
