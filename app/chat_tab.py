@@ -114,20 +114,20 @@ class ChatTab:
         self.tools = gr.Textbox(
             "", label=text("chat.tools"), info=text("chat.tools.help"), lines=2, max_lines=12, elem_id="tools"
         )
-        self.sampling = {
-            key: gr.Textbox(
-                str(sampling.default(key)),
-                label=sampling.shown(key).label(text.language),
-                info=sampling.shown(key).help(text.language),
-                max_lines=1,
-                elem_id=key if key != "seed" else "generation_seed",
-            )
-            for key in SAMPLING
-        }
+        first, *drawn, last = SAMPLING
+        self.sampling = {first: self._number(first)}
+        with gr.Row():  # two by two
+            self.sampling |= {key: self._number(key) for key in drawn}
+        self.sampling[last] = self._number(last)
         self.skip_special = self._option("skip_special_tokens")
         self.escape = self._option("escape_html")
         self.thinking = self._option("enable_thinking", **self._thinking_state(self._page.model, "auto", LOCAL))
         self.clear_button = gr.Button(text("chat.clear"), elem_id="clear_history")
+
+    def _number(self, key: str) -> gr.Textbox:
+        shown, language = sampling.shown(key), self._text.language
+        return gr.Textbox(str(sampling.default(key)), label=shown.label(language), info=shown.help(language), max_lines=1,
+                          min_width=110, elem_id=key if key != "seed" else "generation_seed")  # fmt: skip
 
     def _option(self, key: str, **options: Any) -> gr.Checkbox:
         words = {"label": self._text(f"chat.{key}"), "info": self._text(f"chat.{key}.help")} | options

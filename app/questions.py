@@ -21,7 +21,7 @@ from trainer.problems import Problem
 from trainer.settings import label
 from trainer.tool_list import parse_tools
 
-SAMPLING = ("max_new_tokens", "top_p", "temperature", "seed")
+SAMPLING = ("max_new_tokens", "top_p", "temperature", "top_k", "repetition_penalty", "seed")
 # The browser renders the whole conversation again each time: rarely enough that it has heard a click on Stop before
 # 0.2 s are over, on a busy machine too; rarer as it grows.
 REDRAW_S, REDRAW_S_PER_CHARACTER = 0.1, 1e-4

@@ -6,6 +6,7 @@ load on a machine would wait three seconds for it, later ones not.
 
 import json
 import logging
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ def compile_ahead(folder: Path, compute_type: ComputeType) -> None:
     """Begins in a thread, where the kernels are used. What fails here fails again, and is told, when the model is prepared."""
 
     def begin() -> None:
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(5e-4)  # a token of a first answer waits for this thread at most so long
         try:
             device = current()
             if device.kind.captures_graphs:
@@ -30,6 +33,8 @@ def compile_ahead(folder: Path, compute_type: ComputeType) -> None:
                 _run_once(config, device.dtype(compute_type), device.torch_device)
         except Exception as error:
             log.info("kernels were not compiled ahead: %s: %s", type(error).__name__, error)
+        finally:
+            sys.setswitchinterval(usual)
 
     threading.Thread(target=begin, name="kernels", daemon=True).start()
 

@@ -48,7 +48,7 @@ def odd() -> Iterator[OddServer]:
 def asked(message: str, odd: OddServer | None = None, **changes: object) -> Asked:
     said = {"message": message, "kept": "", "engine": SERVER if odd else LOCAL, "url": odd.url if odd else "", "key": "",
             "server_model": "m", "compare": False, "columns": ("", UNUSED, UNUSED), "role": "user", "tools": "",
-            "numbers": ("1024", "0.7", "0.95", "-1"), "system": "", "skip_special": True, "escape": True, "thinking": True}  # fmt: skip
+            "numbers": ("1024", "0.7", "0.95", "50", "1.0", "-1"), "system": "", "skip_special": True, "escape": True, "thinking": True}  # fmt: skip
     return Asked(**{**said, **changes})  # type: ignore[arg-type]
 
 
