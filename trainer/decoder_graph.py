@@ -57,7 +57,7 @@ class Graphs:
 
     @torch.inference_mode()
     def prepared(self, adapter: LowRank) -> LowRank:
-        """`adapter` as the kernels take it, which are compiled for its ranks."""
+        """`adapter` as the kernels take it; they are compiled where they have not been."""
         padded = LowRank([{name: _padded(a, 0) for name, a in layer.items()} for layer in adapter.a],
                          [{name: _padded(b, 1) for name, b in layer.items()} for layer in adapter.b])  # fmt: skip
         place = torch.zeros(1, dtype=torch.int64, device=self._decoder.device)
@@ -191,7 +191,6 @@ class Steps:
 
 
 def _padded(matrix: Tensor, dimension: int) -> Tensor:
-    """With zeros up to the next power of two, as kernels want a rank."""
-    rank = matrix.shape[dimension]
-    missing = max(8, 1 << (rank - 1).bit_length()) - rank
+    """With zeros up to a multiple of 8, as kernels want a rank."""
+    missing = -matrix.shape[dimension] % 8
     return torch.nn.functional.pad(matrix, (0, 0, 0, missing) if dimension == 0 else (0, missing)).contiguous()

@@ -16,16 +16,16 @@ SPLITS, KEYS = 16, 64
 SHORT, LONG, LONG_FEW = (4, 512, 4), (8, 2048, 8), (2, 2048, 8)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rank_octets"])
 def _matvec_kernel(
-    x_ptr, norm_ptr, weight_ptr, bias_ptr, low_ptr, b_ptr, out_ptr, rows, columns, eps,
+    x_ptr, norm_ptr, weight_ptr, bias_ptr, low_ptr, b_ptr, out_ptr, rows, columns, rank_octets, eps,
     NORM: tl.constexpr, BIAS: tl.constexpr, ADD: tl.constexpr, GATED: tl.constexpr,
-    RANK: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    LOW: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """out = weight · norm(x) + bias + b · low, added to out (ADD), or silu(first half) · second half (GATED).
 
-    low: (RANK) of fp32 and, as the sums here, without norm's scale: RANK more columns. A sum of their own would cost
-    each program as long again as its weights do.
+    low: (rank) of fp32 and, as the sums here, without norm's scale: as many more columns. A sum of their own would
+    cost each program as long again as its weights do. One kernel for all ranks: an adapter waits for no compiler.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     valid = row < rows
@@ -50,14 +50,17 @@ def _matvec_kernel(
                 tl.load(weight_ptr + place, mask=both, other=0.0, eviction_policy="evict_first").to(tl.float32)
                 * x[None, :]
             )
-    for start in range(0, RANK, COLUMNS):
-        rank = start + tl.arange(0, COLUMNS)
-        low = tl.load(low_ptr + rank, mask=rank < RANK, other=0.0)
-        place_b = row[:, None] * RANK + rank[None, :]
-        both_b = valid[:, None] & (rank < RANK)[None, :]
-        acc += tl.load(b_ptr + place_b, mask=both_b, other=0.0).to(tl.float32) * low[None, :]
-        if GATED:
-            up += tl.load(b_ptr + rows * RANK + place_b, mask=both_b, other=0.0).to(tl.float32) * low[None, :]
+    if LOW:
+        ranks = rank_octets * 8
+        for start in range(0, ranks, COLUMNS):
+            rank = start + tl.arange(0, COLUMNS)
+            low = tl.load(low_ptr + rank, mask=rank < ranks, other=0.0)
+            place = row[:, None] * ranks + rank[None, :]
+            both = valid[:, None] & (rank < ranks)[None, :]
+            acc += tl.load(b_ptr + place, mask=both, other=0.0).to(tl.float32) * low[None, :]
+            if GATED:
+                place += rows * ranks
+                up += tl.load(b_ptr + place, mask=both, other=0.0).to(tl.float32) * low[None, :]
     y = tl.sum(acc, axis=1)
     z = tl.sum(up, axis=1)
     if NORM:
@@ -220,7 +223,7 @@ def matvec(
 ) -> None:
     """x: (in) · weight: (out, in) · out: (out), or half of it when `gated`.
 
-    low: an adapter's a (rank, in) and b (out, rank), of a rank that is a power of two, 2 at least.
+    low: an adapter's a (rank, in) and b (out, rank), of a rank that is a multiple of 8.
     """
     rows, columns = weight.shape
     rows = rows // 2 if gated else rows
@@ -228,9 +231,9 @@ def matvec(
     a, b = low or (x, x)
     through = _multiplied(x, a, norm) if low else x
     _matvec_kernel[(triton.cdiv(rows, each),)](
-        x, x if norm is None else norm, weight, x if bias is None else bias, through, b, out, rows, columns, eps,
-        NORM=norm is not None, BIAS=bias is not None, ADD=add, GATED=gated, RANK=len(a) if low else 0,
-        ROWS=each, COLUMNS=width, num_warps=warps,
+        x, x if norm is None else norm, weight, x if bias is None else bias, through, b, out, rows, columns,
+        len(a) // 8 if low else 0, eps, NORM=norm is not None, BIAS=bias is not None, ADD=add, GATED=gated,
+        LOW=low is not None, ROWS=each, COLUMNS=width, num_warps=warps,
     )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ load on a machine would wait three seconds for it, later ones not.
 
 import json
 import logging
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ def compile_ahead(folder: Path, compute_type: ComputeType) -> None:
     """Begins in a thread, where the kernels are used. What fails here fails again, and is told, when the model is prepared."""
 
     def begin() -> None:
-        usual = sys.getswitchinterval()
-        sys.setswitchinterval(5e-4)  # a token of a first answer waits for this thread at most so long
         try:
             device = current()
             if device.kind.captures_graphs:
@@ -33,8 +30,6 @@ def compile_ahead(folder: Path, compute_type: ComputeType) -> None:
                 _run_once(config, device.dtype(compute_type), device.torch_device)
         except Exception as error:
             log.info("kernels were not compiled ahead: %s: %s", type(error).__name__, error)
-        finally:
-            sys.setswitchinterval(usual)
 
     threading.Thread(target=begin, name="kernels", daemon=True).start()
 
@@ -68,14 +63,12 @@ def _run_once(config: dict[str, Any], dtype: torch.dtype, device: torch.device) 
         kernels.rotate_and_keep(qkv, tables, norms, keys, values, position, heads, 1e-6)
         kernels.attend(qkv, keys, values, position, heads)
     kernels.gated(some(2, 2 * inner))
-    # With an adapter of a usual rank: its first answer need not wait either. Ranks as they stand in the products, padded.
-    for rank in (8, 16, 32, 64):
-        for ranks, outputs, inputs, how in (
-            (4 * rank, len(wide), hidden, {"norm": norm, "eps": 1e-6, "bias": bias}),
-            (rank, hidden, heads * size, {"add": True}),
-            (2 * rank, 2 * inner, hidden, {"norm": norm, "eps": 1e-6, "gated": True}),
-            (rank, hidden, inner, {"add": True}),
-        ):
-            out = some(inner if how.get("gated") else outputs)
-            low = some(ranks, inputs), some(outputs, ranks)
-            kernels.matvec(some(inputs), some(outputs, inputs), out, low=low, **how)
+    # With an adapter: its first answer need not wait either.
+    for outputs, inputs, how in (
+        (len(wide), hidden, {"norm": norm, "eps": 1e-6, "bias": bias}),
+        (hidden, heads * size, {"add": True}),
+        (2 * inner, hidden, {"norm": norm, "eps": 1e-6, "gated": True}),
+        (hidden, inner, {"add": True}),
+    ):
+        out, low = some(inner if how.get("gated") else outputs), (some(8, inputs), some(outputs, 8))
+        kernels.matvec(some(inputs), some(outputs, inputs), out, low=low, **how)
