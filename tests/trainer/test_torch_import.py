@@ -148,7 +148,10 @@ print(json.dumps([problem.code, problem.values["detail"], os.environ.get("PYTORC
     assert found == ["npu_not_loaded", "'PYTORCH_NPU_ALLOC_CONF'", None], "never both variables"
 
 
-def test_without_torch_npu_nothing_is_imported_and_devices_are_numbered_as_the_tool_numbers_them() -> None:
+def test_without_torch_npu_nothing_is_imported_and_devices_are_numbered_as_the_tool_numbers_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     code = """
 import json, os, sys
 from trainer import torch_import, unused_accelerators
