@@ -20,7 +20,7 @@ fast: .venv/installed-dev
 faults: .venv/installed-dev
 	@sh tests/install_tools.sh
 	@FAULTS=all $(BIN)/pytest -m "not alone" -n 2 --dist loadfile tests/faults tests/browser $(ARGS)
-	@FAULTS=all $(BIN)/pytest -m "thorough and not alone" -n 2 --dist loadfile tests/app tests/trainer tests/nodes tests/npu $(ARGS)
+	@FAULTS=all $(BIN)/pytest -m "thorough and not alone" -n 2 --dist loadfile tests/app tests/trainer tests/nodes tests/npu tests/container $(ARGS)
 	@FAULTS=all $(BIN)/pytest -m alone tests/faults tests/browser tests/trainer $(ARGS)
 
 check: .venv/installed-dev

@@ -34,6 +34,10 @@ NUMBER = "(page) => String(Math.max(1, (parseInt(page) || 1){by}))"
 MIRRORED = ("template", "cutoff_len", "train_on_prompt", "mask_history", "skip_bad_rows")
 
 
+# What Gradio's updates look like in the browser.
+CLOSED = "() => [{__type__: 'update', visible: false}, {__type__: 'update', active: false}]"
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a tab looks at. `typed`: the fields of the form that tokens depend on, by key."""
@@ -128,9 +132,8 @@ class DatasetPreview:
         changed = [self.timer.tick, self.page.change, self.page.submit, self.view.input, self.dataset.input]
         gr.on(changed, self._show, inputs, shown, trigger_mode="always_last", **QUIET)
         self.steer.click(self._steer, inputs, self.timer, **QUIET)
-        self.close.click(
-            lambda: [gr.update(visible=False), gr.Timer(active=False)], None, [self.panel, self.timer], **QUIET
-        )
+        # In the browser, at once: until the dialog is gone, a click on what is behind it only closes it.
+        self.close.click(None, None, [self.panel, self.timer], js=CLOSED, **QUIET)
 
     # ---- handlers ----
 
@@ -159,11 +162,12 @@ class DatasetPreview:
             still = gr.Timer(active=False)
             return [gr.skip(), gr.skip(), refused_html(problem, self._text), "", gr.skip(), still, []]
 
-    def _steer(self, name: str, *values: Any) -> gr.Timer:
+    def _steer(self, name: str | None, *values: Any) -> gr.Timer:
         """Stops the check, or begins it anew where it has ended; what comes of it is shown when the timer ticks."""
         typed = dict(zip(self._keys, values[3:], strict=True))
         with contextlib.suppress(Problem, Problems):  # said by what follows
-            steer(self._look, looked_at(typed, self._page.roots), name, state_of(self._folder(typed), name))
+            if isinstance(name, str):
+                steer(self._look, looked_at(typed, self._page.roots), name, state_of(self._folder(typed), name))
         return gr.Timer(active=True)
 
     # ---- what is shown ----

@@ -40,6 +40,7 @@ def test_the_page_starts_and_answers(serve: Callable[..., Server]) -> None:
         assert json.load(answer)["api_prefix"]
 
 
+@pytest.mark.thorough
 def test_a_model_loads_and_answers(tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "tiny")
     chat = ChatProcess(tmp_path / "chat.log")
@@ -51,6 +52,7 @@ def test_a_model_loads_and_answers(tmp_path: Path) -> None:
         chat.unload()
 
 
+@pytest.mark.thorough
 def test_a_run_trains(tmp_path: Path) -> None:
     model = build_tiny_model(tmp_path / "tiny")
     (tmp_path / "who.json").write_text(json.dumps([{"instruction": "你是谁？", "output": "助手"}] * 8))

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="THE PAGE BEHIND PROXIES IS NOT TESTED: apt-get install nginx-light"),
 ]
 # Of the tiny model: more than the gateway's patience, on a quick machine too.
-TOKENS = 900
+TOKENS = 2400
 
 
 @pytest.fixture(scope="module")

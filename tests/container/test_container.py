@@ -216,6 +216,7 @@ def second(containers: Any, volume: Path) -> Container:
     return container
 
 
+@pytest.mark.thorough
 def test_the_next_container_offers_the_run_at_once_and_resumes_it_to_its_end(second: Container, volume: Path) -> None:
     assert listed(second) == [["run", "stopped", True], ["stopped", True]]
     queue(second, "run", max_steps=STEPS, resume_from_checkpoint="latest")
@@ -224,6 +225,7 @@ def test_the_next_container_offers_the_run_at_once_and_resumes_it_to_its_end(sec
     assert steps == list(range(1, STEPS + 1)), "no step twice and none left out"
 
 
+@pytest.mark.thorough
 def test_a_killed_containers_run_is_offered_at_once_and_a_living_ones_is_not(
     second: Container, containers: Any, volume: Path
 ) -> None:

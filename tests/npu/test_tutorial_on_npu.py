@@ -142,6 +142,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_losses_of_the_uninterrupted_one
     assert steps(stopped) == steps(whole)
 
 
+@pytest.mark.thorough
 def test_losses_in_fp32_are_those_of_a_processor(
     npu: Fake, fork: Forks, model: Path, data: Path, tmp_path: Path
 ) -> None:

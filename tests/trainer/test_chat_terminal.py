@@ -12,6 +12,7 @@ from tests.tiny import build_tiny_model
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_behind_the_output_is_said_in_one_sentence(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def ending(folder: Path) -> dict[str, Any]:
     return {key: value for key, value in finished(folder).items() if key not in ("time", "seconds", "path")}
 
 
+@pytest.mark.thorough
 def test_a_run_without_better_evaluations_is_completed_early_with_its_best_weights(whole: Path) -> None:
     losses = {step: loss for (kind, step), [(loss, *_)] in told(whole).items() if kind == "evaluated"}
     best = min(losses, key=lambda step: losses[step])

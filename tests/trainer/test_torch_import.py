@@ -126,6 +126,7 @@ def test_a_torch_npu_for_another_torch_is_not_even_tried(tmp_path: Path, version
     assert found["values"]["wanted_cann"] == "CANN 9.1.0"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_torch_npu_that_loads_is_loaded_once_with_its_allocator_set(tmp_path: Path) -> None:
     body = "import os\nASKED = os.environ['PYTORCH_NPU_ALLOC_CONF']\ndef _autoload(): pass\n"
@@ -244,6 +245,7 @@ def chatted(model: Path, **environment: str) -> dict[str, Any]:
     return events["loaded"]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_chat_without_torch_npu_answers_and_says_why(model: Path, without_cann: Path) -> None:
     [warning] = chatted(model, PYTHONPATH=f"{ROOT}:{without_cann}")["warnings"]
