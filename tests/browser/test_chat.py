@@ -92,7 +92,8 @@ def test_what_is_cleared_does_not_come_back(server: Server, walk: Callable[..., 
 
     box.fill("第一个问题")
     box.press("Enter")
-    walker.wait(lambda: len(walker.text("chatbot")) > 100, "a reply", 60)
+    walker.wait(lambda: len(walker.text("chatbot")) > 100, "a reply", 60,
+                lambda: [walker.text("chatbot"), walker.text("chat_messages"), box.input_value()])  # fmt: skip
     walker.click("清空历史")
     walker.wait_text("chat_status", "模型已加载", 10)  # nobody reads that answer: it is not written on
     walker.page.wait_for_timeout(500)
