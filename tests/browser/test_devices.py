@@ -79,7 +79,7 @@ def test_devices_are_shown_with_who_holds_them_and_lead_the_command_in_ascending
     walker.wait(
         lambda: walker.page.locator("#devices .token").count() == 5, "the free devices", 10, lambda: chosen(walker)
     )
-    assert walker.field("device_count").input_value() == "5"
+    walker.wait(lambda: walker.field("device_count").input_value() == "5", "their number", 10)
     walker.unfold(text("device.panel"))
     walker.wait(lambda: len(rows(walker)) == 8, "the chips", 10)
     first, second, sixth = (rows(walker)[number] for number in (0, 1, 5))

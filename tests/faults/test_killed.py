@@ -89,6 +89,7 @@ def again(argv: list[str], folder: Path) -> list[str]:
     return argv
 
 
+@pytest.mark.thorough
 def test_a_trainer_killed_at_random_moments_loses_nothing(
     fork: Forks,
     whole: tuple[Path, float],

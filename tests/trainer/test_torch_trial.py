@@ -26,7 +26,7 @@ torch.accelerator.device_count = lambda: (_ for _ in ()).throw(RuntimeError("drv
     ("body", "detail"),
     [
         (ENDS_THE_PROGRAM, NO_HCCL),  # as releases before 2.1 do, with status 0
-        (RAISES_WHEN_ASKED, "drvGetDevNum failed"),
+        pytest.param(RAISES_WHEN_ASKED, "drvGetDevNum failed", marks=pytest.mark.thorough),
         ("import ctypes; ctypes.string_at(0)", "SIGSEGV"),
         pytest.param("import os; os._exit(9)", "exit 9", marks=pytest.mark.thorough),
     ],
@@ -40,6 +40,7 @@ def test_a_torch_npu_that_ends_or_crashes_the_program_is_left_out(tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_with_a_cann_of_the_table_it_is_imported_at_once_and_may_still_end_the_program(tmp_path: Path) -> None:
     code = f"""
 from trainer import cann, torch_import
@@ -64,6 +65,7 @@ def test_a_torch_npu_that_is_half_removed_is_said_to_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_an_import_that_hangs_is_given_up_once_for_all_processes_of_a_run(tmp_path: Path) -> None:
     site = installed(tmp_path / "site", torch_release(), "import subprocess\nsubprocess.run(['sleep', '60'])\n")
     program = f"from trainer import torch_import\ntorch_import.TRIAL_TIMEOUT_S = 1\n{PREPARED}"
